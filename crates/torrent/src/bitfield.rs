@@ -98,7 +98,9 @@ impl Bitfield {
     /// The pieces whose bit is set, in order.
     pub fn iter(&self) -> impl Iterator<Item = PieceIndex> + '_ {
         self.bytes.iter().zip(0_u32..).filter(|(byte, _)| **byte != 0).flat_map(|(&byte, at)| {
-            (0..8).filter(move |bit| byte & (0x80 >> bit) != 0).map(move |bit| PieceIndex(at * 8 + bit))
+            (0..8)
+                .filter(move |bit| byte & (0x80 >> bit) != 0)
+                .map(move |bit| PieceIndex(at * 8 + bit))
         })
     }
 }

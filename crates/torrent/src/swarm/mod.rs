@@ -1,1 +1,434 @@
-//! (being written)
+//! The brain of one torrent: what to ask of whom, whom to serve, what is ours already.
+//!
+//! A [`Swarm`] is told what its peers say (`handle_*`) and what the disk did; after each, take every
+//! [`Output`] and do it. It knows no socket and no file.
+//!
+//! - `peer`: what is known of one connection; `pipeline`: how deep to ask.
+//! - `messages`: what each message does. `requests`: which blocks to ask for next.
+//! - `download`: blocks that came, until their piece is verified. `uploads`: serving others.
+//! - [`PiecePicker`], [`Choker`], [`PeerList`], [`SmartBan`]: the policies, each by itself.
+
+mod choker;
+mod download;
+mod messages;
+mod peer;
+mod peer_list;
+mod piece_picker;
+mod pipeline;
+mod requests;
+mod smart_ban;
+#[cfg(test)]
+pub(crate) mod tests;
+mod uploads;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+pub use choker::{Candidate, Choker, Role, SeedingPolicy, Slots};
+pub use download::{Verdict, VerifyJob};
+pub use peer::{Direction, NewPeer, PeerStatus};
+pub use peer_list::{Ending, PeerList, Source};
+pub use piece_picker::PiecePicker;
+pub use smart_ban::{BlockOrigin, SmartBan};
+pub use uploads::ReadRun;
+
+use crate::metainfo::FileLayout;
+use crate::rate::RateMeter;
+use crate::wire::{ExtendedHandshake, Message};
+use crate::{Bitfield, InfoHash, PeerId, PieceIndex, Rng};
+use download::OpenPiece;
+use peer::Peer;
+
+/// One connected peer of one swarm. Never used again for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerKey(pub u32);
+
+/// What the caller must do next.
+#[derive(Debug)]
+pub enum Output {
+    /// Send these bytes to the peer.
+    Send {
+        /// To whom.
+        peer: PeerKey,
+        /// Whole messages.
+        bytes: Bytes,
+    },
+    /// Send a block to the peer: the head of the message, then the data.
+    SendBlock {
+        /// To whom.
+        peer: PeerKey,
+        /// The message up to the data.
+        head: [u8; 13],
+        /// The data.
+        data: Bytes,
+    },
+    /// Hash these blocks, and write them if they match; then [`Swarm::handle_verdict`].
+    Verify(VerifyJob),
+    /// Write these blocks although their piece is not whole yet: memory is short.
+    Store(VerifyJob),
+    /// A piece is ours now.
+    PieceVerified(PieceIndex),
+    /// A piece came and its hash is wrong; it will be asked for again.
+    PieceFailed(PieceIndex),
+    /// End the connection; then [`Swarm::remove_peer`].
+    Close {
+        /// Which.
+        peer: PeerKey,
+        /// Why, in words.
+        reason: &'static str,
+    },
+    /// Everyone at this address sent data that was proven wrong; its connections are being closed.
+    Banned(IpAddr),
+    /// All that is wanted is here.
+    Completed,
+}
+
+/// Why a peer was not taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// It is ourselves.
+    #[error("connected to ourselves")]
+    Ourselves,
+    /// We are connected already.
+    #[error("already connected")]
+    Duplicate,
+    /// It sent bad data before.
+    #[error("banned")]
+    Banned,
+}
+
+/// What a swarm may be told at birth.
+#[derive(Clone, Debug)]
+pub struct SwarmConfig {
+    /// The name we go by.
+    pub peer_id: PeerId,
+    /// The port we listen on, told to peers; `None` if we do not.
+    pub port: Option<u16>,
+    /// Our client's name, told to peers.
+    pub client: String,
+    /// How many peers to serve at once.
+    pub slots: Slots,
+    /// Whom to serve when all is here.
+    pub seeding: SeedingPolicy,
+}
+
+/// One torrent's dealings with its peers.
+#[derive(Debug)]
+pub struct Swarm {
+    config: SwarmConfig,
+    info_hash: InfoHash,
+    layout: Arc<FileLayout>,
+    have: Bitfield,
+    picker: PiecePicker,
+    open: BTreeMap<PieceIndex, OpenPiece>,
+    peers: BTreeMap<PeerKey, Peer>,
+    next_key: u32,
+    /// Addresses to dial, and bans.
+    pub known: PeerList,
+    choker: Choker,
+    smart_ban: SmartBan,
+    /// Counts the times when blocks became free to ask for: a peer that found none looks again
+    /// only after it has changed.
+    supply: u64,
+    /// Bytes of blocks in memory: received, not yet on disk.
+    held_len: u64,
+    tick_at: Instant,
+    is_completed: bool,
+    upload_capacity: Option<u64>,
+    down: RateMeter,
+    up: RateMeter,
+    downloaded: u64,
+    uploaded: u64,
+    wasted: u64,
+    dirty: Vec<PeerKey>,
+    outputs: VecDeque<Output>,
+}
+
+impl Swarm {
+    /// A swarm without peers. `have` says what is on disk, `priorities` has a number a piece: 0 is
+    /// not wanted, 7 is wanted most.
+    pub fn new(
+        now: Instant,
+        info_hash: InfoHash,
+        layout: Arc<FileLayout>,
+        have: Bitfield,
+        priorities: &[u8],
+        config: SwarmConfig,
+        mut rng: Rng,
+    ) -> Self {
+        assert_eq!(have.len(), layout.piece_count(), "a bit for each piece");
+        let mut fork = || Rng::from_seed(rng.u64());
+        let picker = PiecePicker::new(&have, priorities, fork());
+        let is_completed = picker.wanted_missing() == 0;
+        Self {
+            known: PeerList::new(KNOWN_PEERS_MAX, fork()),
+            choker: Choker::new(fork()),
+            smart_ban: SmartBan::new(),
+            config,
+            info_hash,
+            layout,
+            have,
+            picker,
+            open: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            next_key: 0,
+            supply: 0,
+            held_len: 0,
+            tick_at: now,
+            is_completed,
+            upload_capacity: None,
+            down: RateMeter::new(now),
+            up: RateMeter::new(now),
+            downloaded: 0,
+            uploaded: 0,
+            wasted: 0,
+            dirty: Vec::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// A peer has shaken hands.
+    ///
+    /// # Errors
+    /// If it is one that we must not talk to; close the connection.
+    pub fn add_peer(&mut self, now: Instant, new: &NewPeer) -> Result<PeerKey, Refused> {
+        if new.peer_id == self.config.peer_id {
+            self.known.remember_self(new.addr);
+            return Err(Refused::Ourselves);
+        }
+        if self.known.is_banned(new.addr.ip()) {
+            return Err(Refused::Banned);
+        }
+        let is_same = |peer: &Peer| peer.peer_id == new.peer_id || peer.addr == new.addr;
+        if self.peers.values().any(is_same) {
+            return Err(Refused::Duplicate);
+        }
+        let key = PeerKey(self.next_key);
+        self.next_key += 1;
+        let mut peer = Peer::new(now, new, self.layout.piece_count());
+        self.greet(&mut peer);
+        self.peers.insert(key, peer);
+        self.dirty.push(key);
+        if self.peers.len() == 1 {
+            self.tick_at = now + TICK;
+        }
+        Ok(key)
+    }
+
+    /// The connection to a peer has ended, whoever ended it.
+    pub fn remove_peer(&mut self, key: PeerKey) {
+        let Some(mut peer) = self.peers.remove(&key) else { return };
+        self.picker.remove_peer(&peer.bits);
+        for asked in std::mem::take(&mut peer.asked) {
+            self.release(key, asked);
+        }
+        self.disown(key);
+    }
+
+    /// Takes the next thing to do, until there is none.
+    pub fn poll_output(&mut self, now: Instant) -> Option<Output> {
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
+        }
+        while let Some(key) = self.dirty.pop() {
+            let Some(peer) = self.peers.get_mut(&key) else { continue };
+            if !peer.outbox.is_empty() {
+                return Some(Output::Send { peer: key, bytes: peer.take_outbox(now) });
+            }
+        }
+        None
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout), if there are peers.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        (!self.peers.is_empty()).then_some(self.tick_at)
+    }
+
+    /// The time that [`poll_timeout`](Self::poll_timeout) gave has come. Harmless if it has not.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if now < self.tick_at {
+            return;
+        }
+        self.tick_at = now + if self.is_endgame() { ENDGAME_TICK } else { TICK };
+        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        for key in keys {
+            self.tick_peer(now, key);
+        }
+        if self.choker.is_due(now) {
+            self.rechoke(now);
+        }
+    }
+
+    fn tick_peer(&mut self, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.restore_patience();
+        if now.saturating_duration_since(peer.received_at) >= IDLE_AFTER {
+            self.outputs.push_back(Output::Close { peer: key, reason: "silent for three minutes" });
+            return;
+        }
+        if now.saturating_duration_since(peer.sent_at) >= KEEP_ALIVE_AFTER {
+            peer.send(&Message::KeepAlive);
+            self.dirty.push(key);
+        }
+        if peer.stalls(now) {
+            peer.is_snubbed = true;
+            peer.pipeline.stalled(now);
+            self.release_all(key);
+        }
+        self.fill(now, key);
+    }
+
+    fn rechoke(&mut self, now: Instant) {
+        let candidates: Vec<Candidate> =
+            self.peers.iter().map(|(&key, peer)| candidate(now, key, peer)).collect();
+        let role =
+            if self.is_completed { Role::Seeding(self.config.seeding) } else { Role::Leeching };
+        let served =
+            self.choker.rechoke(now, role, self.config.slots, self.upload_capacity, &candidates);
+        for Candidate { key, is_choked, .. } in candidates {
+            match (served.contains(&key), is_choked) {
+                (true, true) => self.unchoke(now, key),
+                (false, false) => self.choke(key),
+                (true, false) | (false, true) => {}
+            }
+        }
+    }
+
+    /// What a new peer hears first: what we have, and which extensions we know.
+    fn greet(&mut self, peer: &mut Peer) {
+        let message = match (peer.has_fast, self.have.count()) {
+            (true, 0) => Some(Message::HaveNone),
+            (true, _) if self.have.is_all() => Some(Message::HaveAll),
+            (false, 0) => None,
+            _ => Some(Message::Bitfield(Bytes::copy_from_slice(self.have.as_bytes()))),
+        };
+        if let Some(message) = message {
+            peer.send(&message);
+        }
+        if peer.has_extensions {
+            let hello = ExtendedHandshake {
+                v: Some(self.config.client.clone()),
+                reqq: Some(uploads::REQUESTS_QUEUED_MAX as u32),
+                yourip: Some(peer.ip()),
+                p: self.config.port,
+                ..ExtendedHandshake::default()
+            };
+            peer.send(&Message::Extended { id: 0, payload: hello.encode().into() });
+        }
+        if let (true, IpAddr::V4(ip)) = (peer.has_fast, peer.ip()) {
+            let count = self.layout.piece_count();
+            peer.allowed_to_it = crate::wire::allowed_fast_set(
+                ip,
+                self.info_hash,
+                count,
+                ALLOWED_FAST_COUNT.min(count as usize),
+            );
+            peer.allowed_to_it.retain(|&piece| self.have.has(piece));
+            for piece in peer.allowed_to_it.clone() {
+                peer.send(&Message::AllowedFast(piece));
+            }
+        }
+    }
+
+    /// Which pieces are ours.
+    pub const fn have(&self) -> &Bitfield {
+        &self.have
+    }
+
+    /// Where the pieces lie.
+    pub const fn layout(&self) -> &Arc<FileLayout> {
+        &self.layout
+    }
+
+    /// Whether all that is wanted is here.
+    pub const fn is_completed(&self) -> bool {
+        self.is_completed
+    }
+
+    /// How many pieces are wanted and not here.
+    pub fn wanted_missing(&self) -> u32 {
+        self.picker.wanted_missing()
+    }
+
+    /// How many peers are connected.
+    pub fn peer_count(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// How many of them have everything.
+    pub fn seed_count(&self) -> usize {
+        self.peers.values().filter(|peer| peer.is_seed()).count()
+    }
+
+    /// Every connected peer, for people to look at.
+    pub fn peers(&self, now: Instant) -> impl Iterator<Item = (PeerKey, PeerStatus)> {
+        self.peers.iter().map(move |(&key, peer)| (key, peer.status(now)))
+    }
+
+    /// Payload received, in bytes per second.
+    pub fn download_rate(&self, now: Instant) -> u64 {
+        self.down.bytes_per_second(now)
+    }
+
+    /// Payload sent, in bytes per second.
+    pub fn upload_rate(&self, now: Instant) -> u64 {
+        self.up.bytes_per_second(now)
+    }
+
+    /// Payload received since birth, in bytes, good or bad.
+    pub const fn downloaded(&self) -> u64 {
+        self.downloaded
+    }
+
+    /// Payload sent since birth, in bytes.
+    pub const fn uploaded(&self) -> u64 {
+        self.uploaded
+    }
+
+    /// Payload received twice, never asked for, or of pieces that failed, in bytes.
+    pub const fn wasted(&self) -> u64 {
+        self.wasted
+    }
+
+    /// Bytes of blocks in memory: received, not yet on disk.
+    pub const fn held_len(&self) -> u64 {
+        self.held_len
+    }
+
+    /// The limit on uploading, if there is one: fewer peers are served if it is low.
+    pub const fn set_upload_capacity(&mut self, bytes_per_second: Option<u64>) {
+        self.upload_capacity = bytes_per_second;
+    }
+
+    /// How many peers to serve at once.
+    pub const fn set_slots(&mut self, slots: Slots) {
+        self.config.slots = slots;
+    }
+}
+
+fn candidate(now: Instant, key: PeerKey, peer: &Peer) -> Candidate {
+    Candidate {
+        key,
+        is_interested: peer.peer_interested,
+        is_choked: peer.am_choking,
+        download_rate: peer.down.bytes_per_second(now),
+        upload_rate: peer.up.bytes_per_second(now),
+        is_snubbed: peer.is_snubbed,
+        connected_at: peer.connected_at,
+        unchoked_at: peer.unchoked_at,
+        uploaded_since_unchoke: peer.uploaded_since_unchoke,
+        has_all: peer.is_seed(),
+    }
+}
+
+/// Addresses remembered per torrent.
+const KNOWN_PEERS_MAX: usize = 3000;
+const ALLOWED_FAST_COUNT: usize = 10;
+const TICK: Duration = Duration::from_secs(1);
+const ENDGAME_TICK: Duration = Duration::from_millis(100);
+const IDLE_AFTER: Duration = Duration::from_secs(180);
+const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(100);

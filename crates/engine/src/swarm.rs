@@ -1,0 +1,283 @@
+//! Carries out what the brain of a torrent asks for: bytes to peers, blocks to and from the disk.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reactor::{Reactor, Token};
+use torrent::swarm::{Output, PeerKey, ReadRun, Verdict, VerifyJob};
+use torrent::wire::Message;
+use torrent::{PeerFault, PieceIndex};
+
+use crate::buffer::BufferPool;
+use crate::disk::{DiskError, Storage};
+use crate::engine::{DISK_BUFFER_LEN, Engine};
+use crate::event::EventKind;
+use crate::hasher;
+use crate::peer::UPLOAD_HIGH;
+use crate::task::TaskId;
+
+impl Engine {
+    pub(crate) fn handle_messages(
+        &mut self,
+        id: TaskId,
+        key: PeerKey,
+        messages: &mut Vec<Message>,
+        reactor: &Reactor<Self>,
+    ) -> Result<(), PeerFault> {
+        let Some(task) = self.tasks.get_mut(&id) else { return Ok(()) };
+        task.swarm.handle_messages(reactor.now(), key, messages)
+    }
+
+    /// Does everything that the brain of a torrent asks for.
+    pub(crate) fn drain(&mut self, id: TaskId, reactor: &mut Reactor<Self>) {
+        while let Some(task) = self.tasks.get_mut(&id) {
+            let Some(output) = task.swarm.poll_output(reactor.now()) else { return };
+            match output {
+                Output::Send { peer, bytes } => {
+                    if let Some(&token) = task.connections.get(&peer) {
+                        write(reactor, token, bytes);
+                    }
+                }
+                Output::SendBlock { peer, head, data } => {
+                    if let Some(&token) = task.connections.get(&peer) {
+                        write(reactor, token, Bytes::copy_from_slice(&head));
+                        write(reactor, token, data);
+                    }
+                }
+                Output::Verify(job) if task.storing.contains_key(&job.piece) => task.verify_later.push(job),
+                Output::Verify(job) => self.verify(id, job, reactor),
+                Output::Store(job) => self.store_unverified(id, job, reactor),
+                Output::PieceVerified(piece) => {
+                    task.is_dirty = true;
+                    self.publish(id, &EventKind::PieceVerified(piece));
+                }
+                Output::PieceFailed(piece) => self.publish(id, &EventKind::PieceFailed(piece)),
+                Output::Close { peer, reason } => {
+                    if let Some(&token) = task.connections.get(&peer) {
+                        reactor.close(token, reason);
+                    }
+                }
+                Output::Banned(ip) => self.publish(id, &EventKind::PeerBanned { ip }),
+                Output::Completed => self.completed(id, reactor),
+            }
+        }
+    }
+
+    fn completed(&mut self, id: TaskId, reactor: &mut Reactor<Self>) {
+        let now = reactor.now();
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        task.completed_at = Some(now);
+        task.announcer.completed(now);
+        task.save_at = now;
+        self.publish(id, &EventKind::Completed);
+        self.state_changed(id, reactor);
+        self.drive_trackers(id, reactor);
+    }
+
+    /// A disk thread hashes the blocks from memory, and writes them if they are what they should be.
+    fn verify(&mut self, id: TaskId, job: VerifyJob, reactor: &mut Reactor<Self>) {
+        let Some(task) = self.tasks.get(&id) else { return };
+        let storage = Arc::clone(&task.storage);
+        let expected = task.metainfo.piece_hash(job.piece);
+        let piece_len = task.metainfo.layout().len_of(job.piece);
+        let (piece, len) = (job.piece, held_len(&job));
+        reactor.offload(
+            move || hasher::verify_and_write(&storage, job, piece_len, expected),
+            move |done, engine, reactor| engine.verified(id, piece, len, done, reactor),
+        );
+    }
+
+    fn verified(
+        &mut self,
+        id: TaskId,
+        piece: PieceIndex,
+        len: u64,
+        done: Result<Verdict, DiskError>,
+        reactor: &mut Reactor<Self>,
+    ) {
+        let (verdict, error) = match done {
+            Ok(verdict) => (verdict, None),
+            Err(error) => (Verdict::Lost, Some(error)),
+        };
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.swarm.handle_verdict(reactor.now(), piece, len, verdict);
+        }
+        if let Some(error) = error {
+            self.fail(id, error.to_string(), reactor);
+        }
+        self.resume_reading(reactor);
+        self.drain(id, reactor);
+    }
+
+    /// Memory is short: a disk thread writes blocks of a piece that is not whole.
+    fn store_unverified(&mut self, id: TaskId, job: VerifyJob, reactor: &mut Reactor<Self>) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let storage = Arc::clone(&task.storage);
+        let (piece, len) = (job.piece, held_len(&job));
+        *task.storing.entry(piece).or_default() += 1;
+        reactor.offload(
+            move || job.blocks.into_iter().try_for_each(|(offset, data)| storage.write(piece, offset, &[data])),
+            move |done: Result<(), DiskError>, engine, reactor| {
+                let Some(task) = engine.tasks.get_mut(&id) else { return };
+                task.swarm.handle_stored(len);
+                if let Some(count @ 2..) = task.storing.get_mut(&piece) {
+                    *count -= 1;
+                } else {
+                    task.storing.remove(&piece);
+                }
+                let ready: Vec<VerifyJob> =
+                    task.verify_later.extract_if(.., |job| !task.storing.contains_key(&job.piece)).collect();
+                match done {
+                    Ok(()) => ready.into_iter().for_each(|job| engine.verify(id, job, reactor)),
+                    Err(error) => engine.fail(id, error.to_string(), reactor),
+                }
+                engine.resume_reading(reactor);
+                engine.drain(id, reactor);
+            },
+        );
+    }
+
+    /// How many bytes a connection may read now; `None` if it has to wait, and will be woken.
+    pub(crate) fn allow_reading(&mut self, id: TaskId, token: Token, reactor: &mut Reactor<Self>) -> Option<usize> {
+        let now = reactor.now();
+        let held: u64 = self.tasks.values().map(|task| task.swarm.held_len()).sum();
+        if held >= self.config.limits.memory_max {
+            reactor.pause(token);
+            self.waiting_for_disk.push_back(token);
+            let task = self.tasks.get_mut(&id)?;
+            if task.storing.is_empty() {
+                task.swarm.relieve();
+                self.drain(id, reactor);
+            }
+            return None;
+        }
+        let task = self.tasks.get_mut(&id)?;
+        let allowance = self.down.available(now).min(task.down.available(now));
+        if allowance < READ_LEN_MIN {
+            reactor.pause(token);
+            self.waiting_to_read.push_back(token);
+            self.start_throttle(reactor);
+            return None;
+        }
+        Some(usize::try_from(allowance).unwrap_or(usize::MAX))
+    }
+
+    pub(crate) fn spend_reading(&mut self, id: TaskId, count: usize, reactor: &Reactor<Self>) {
+        let now = reactor.now();
+        self.down.take(now, count as u64);
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.down.take(now, count as u64);
+        }
+    }
+
+    /// Memory is free again: lets connections go on that waited for it.
+    fn resume_reading(&mut self, reactor: &mut Reactor<Self>) {
+        for token in self.waiting_for_disk.drain(..) {
+            reactor.resume(token);
+        }
+    }
+
+    /// Wakes those who wait for allowance, soon.
+    fn start_throttle(&mut self, reactor: &mut Reactor<Self>) {
+        if self.throttle.is_none() {
+            let at = reactor.now() + THROTTLE_TICK;
+            self.throttle = Some(reactor.add_timer(at, |engine, reactor| {
+                engine.throttle = None;
+                for token in std::mem::take(&mut engine.waiting_to_read) {
+                    reactor.resume(token);
+                }
+                for (id, key) in std::mem::take(&mut engine.waiting_to_send) {
+                    engine.pump_uploads(id, key, reactor);
+                    engine.drain(id, reactor);
+                }
+            }));
+        }
+    }
+
+    /// Has disk threads read what a peer asked for, while there is room on its way out.
+    pub(crate) fn pump_uploads(&mut self, id: TaskId, key: PeerKey, reactor: &mut Reactor<Self>) {
+        let now = reactor.now();
+        loop {
+            let Some(task) = self.tasks.get_mut(&id) else { return };
+            if !task.swarm.has_requests(key) {
+                return;
+            }
+            let Some(&token) = task.connections.get(&key) else { return };
+            let reading = task.reading.get(&key).copied().unwrap_or(0);
+            if reactor.queued(token) + reading >= UPLOAD_HIGH {
+                return;
+            }
+            let allowance = self.up.available(now).min(task.up.available(now));
+            if allowance < SEND_LEN_MIN {
+                if !self.waiting_to_send.contains(&(id, key)) {
+                    self.waiting_to_send.push_back((id, key));
+                }
+                self.start_throttle(reactor);
+                return;
+            }
+            let len_max = allowance.min(DISK_BUFFER_LEN as u64) as u32;
+            let Some(run) = task.swarm.next_read(key, len_max) else { return };
+            self.up.take(now, u64::from(run.span.len));
+            task.up.take(now, u64::from(run.span.len));
+            *task.reading.entry(key).or_default() += run.span.len as usize;
+            let storage = Arc::clone(&task.storage);
+            let buffers = self.disk_buffers.clone();
+            reactor.offload(
+                move || read_span(&storage, &buffers, run),
+                move |done, engine, reactor| engine.span_read(id, run, done, reactor),
+            );
+        }
+    }
+
+    fn span_read(&mut self, id: TaskId, run: ReadRun, done: Result<Bytes, DiskError>, reactor: &mut Reactor<Self>) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        if let Some(reading) = task.reading.get_mut(&run.peer) {
+            *reading = reading.saturating_sub(run.span.len as usize);
+        }
+        match done {
+            Ok(data) => task.swarm.handle_read(reactor.now(), run, &data),
+            Err(error) => {
+                task.swarm.handle_read_failed(run);
+                self.fail(id, error.to_string(), reactor);
+            }
+        }
+        self.drain(id, reactor);
+        self.pump_uploads(id, run.peer, reactor);
+    }
+
+    pub(crate) fn pump_all_uploads(&mut self, id: TaskId, reactor: &mut Reactor<Self>) {
+        let Some(task) = self.tasks.get(&id) else { return };
+        let keys: Vec<PeerKey> = task.connections.keys().copied().filter(|&key| task.swarm.has_requests(key)).collect();
+        for key in keys {
+            self.pump_uploads(id, key, reactor);
+        }
+    }
+}
+
+/// Queues bytes for a peer. If the connection is over, its handler is about to hear of it.
+fn write(reactor: &mut Reactor<Engine>, token: Token, bytes: Bytes) {
+    if reactor.write(token, bytes).is_err() {
+        tracing::trace!(?token, "written to a closed connection");
+    }
+}
+
+fn held_len(job: &VerifyJob) -> u64 {
+    job.blocks.iter().map(|(_, data)| data.len() as u64).sum()
+}
+
+/// On a disk thread.
+fn read_span(storage: &Storage, buffers: &BufferPool, run: ReadRun) -> Result<Bytes, DiskError> {
+    let len = run.span.len as usize;
+    let mut buffer = buffers.take();
+    match buffer.as_mut().get_mut(..len) {
+        Some(space) => storage.read_into(run.span.piece, run.span.offset, space)?,
+        None => return storage.read(run.span.piece, run.span.offset, run.span.len),
+    }
+    Ok(buffer.freeze(len))
+}
+
+const READ_LEN_MIN: u64 = 1024;
+/// A block goes out whole, so the allowance must have grown to the size of one.
+const SEND_LEN_MIN: u64 = 16 * 1024;
+const THROTTLE_TICK: Duration = Duration::from_millis(20);

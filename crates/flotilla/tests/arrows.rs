@@ -1,0 +1,33 @@
+//! The arrows of ARCHITECTURE.md: which crate may import which, read from the manifests.
+
+use std::path::Path;
+
+/// Each crate of ours, and what it may import of ours.
+const ARROWS: [(&str, &[&str]); 4] =
+    [("reactor", &[]), ("torrent", &[]), ("engine", &["reactor", "torrent"]), ("flotilla", &["engine", "reactor", "torrent"])];
+
+#[test]
+fn no_crate_imports_what_it_should_not_know() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("crates/");
+    let mut found: Vec<String> = std::fs::read_dir(crates)
+        .expect("a folder of crates")
+        .map(|entry| entry.expect("readable").file_name().into_string().expect("UTF-8"))
+        .collect();
+    found.sort();
+    let mut known: Vec<&str> = ARROWS.iter().map(|(name, _)| *name).collect();
+    known.sort_unstable();
+    assert_eq!(found, known, "a new crate needs its arrows in ARCHITECTURE.md and here");
+
+    for (name, may_import) in ARROWS {
+        let manifest = std::fs::read_to_string(crates.join(name).join("Cargo.toml")).expect("a manifest");
+        for (other, _) in ARROWS {
+            let imports = manifest.lines().any(|line| {
+                line.strip_prefix(other).is_some_and(|rest| rest.starts_with(['.', ' ', '=']))
+            });
+            assert!(
+                !imports || may_import.contains(&other),
+                "{name} imports {other}: there is no such arrow in ARCHITECTURE.md"
+            );
+        }
+    }
+}

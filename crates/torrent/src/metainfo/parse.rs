@@ -1,0 +1,398 @@
+//! Bencode to [`Metainfo`], with every check.
+
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::{FileEntry, FileLayout, Metainfo, MetainfoError, RelativePath};
+use crate::InfoHash;
+use crate::bencode::{Dict, Limits, Value, decode_prefix};
+
+pub(super) fn parse(bytes: &[u8]) -> Result<Metainfo, MetainfoError> {
+    if bytes.len() > FILE_LEN_MAX {
+        return Err(MetainfoError::TooLong);
+    }
+    let limits = Limits { keys_in_order: false, ..Limits::default() };
+    let (root, end) = decode_prefix(bytes, limits)?;
+    let bytes = bytes.get(..end).unwrap_or_default();
+    let root = root.as_dict().ok_or(MetainfoError::NotADictionary)?;
+    let info = root.get(b"info").and_then(Value::as_dict).ok_or(MetainfoError::Field("info"))?;
+    let info_bytes = root.raw(b"info").ok_or(MetainfoError::Field("info"))?;
+    let info_start = (info_bytes.as_ptr() as usize).saturating_sub(bytes.as_ptr() as usize);
+
+    let is_v2 = info.get(b"meta version").and_then(Value::as_integer) == Some(2);
+    let Some(pieces) = info.get(b"pieces").and_then(Value::as_bytes) else {
+        return Err(if is_v2 { MetainfoError::V2Only } else { MetainfoError::Field("pieces") });
+    };
+    let (piece_hashes, rest) = pieces.as_chunks();
+    if !rest.is_empty() {
+        return Err(MetainfoError::PiecesLen(pieces.len()));
+    }
+    let piece_len = integer(info, b"piece length").ok_or(MetainfoError::Field("piece length"))?;
+    let piece_len = u32::try_from(piece_len).ok().ok_or(MetainfoError::PieceLen(piece_len))?;
+    let name = utf8_or_raw(info, b"name.utf-8", b"name").ok_or(MetainfoError::Field("name"))?;
+    let layout = FileLayout::new(piece_len, files(info, name)?)?;
+    if layout.piece_count() as usize != piece_hashes.len() {
+        return Err(MetainfoError::PieceCount {
+            hashes: piece_hashes.len(),
+            pieces: layout.piece_count(),
+        });
+    }
+    Ok(Metainfo {
+        info_hash: InfoHash::of(info_bytes),
+        name: text(name),
+        layout: Arc::new(layout),
+        piece_hashes: piece_hashes.to_vec(),
+        is_private: integer(info, b"private") == Some(1),
+        trackers: trackers(root),
+        web_seeds: strings(root.get(b"url-list")),
+        http_seeds: strings(root.get(b"httpseeds")),
+        nodes: nodes(root),
+        comment: utf8_or_raw(root, b"comment.utf-8", b"comment").map(text),
+        created_by: root.get(b"created by").and_then(Value::as_bytes).map(text),
+        creation_date: integer(root, b"creation date"),
+        source: info.get(b"source").and_then(Value::as_bytes).map(text),
+        encoding: root.get(b"encoding").and_then(Value::as_bytes).map(text),
+        bytes: bytes.into(),
+        info_range: info_start..info_start.saturating_add(info_bytes.len()),
+    })
+}
+
+/// The files, their paths checked against each other.
+fn files(info: &Dict<'_>, name: &[u8]) -> Result<Vec<FileEntry>, MetainfoError> {
+    let Some(list) = info.get(b"files") else {
+        return Ok(vec![file(info, vec![name.to_vec()])?]);
+    };
+    let list = list.as_list().ok_or(MetainfoError::Field("files"))?;
+    if list.len() > FILES_MAX {
+        return Err(MetainfoError::TooManyFiles);
+    }
+    if list.is_empty() {
+        return Err(MetainfoError::NoFiles);
+    }
+    let mut files = Vec::with_capacity(list.len());
+    for entry in list {
+        let entry = entry.as_dict().ok_or(MetainfoError::Field("files"))?;
+        let mut components = vec![name.to_vec()];
+        components.extend(path(entry).ok_or(MetainfoError::Field("path"))?);
+        files.push(file(entry, components)?);
+    }
+    refuse_collisions(&files)?;
+    Ok(files)
+}
+
+fn file(entry: &Dict<'_>, components: Vec<Vec<u8>>) -> Result<FileEntry, MetainfoError> {
+    let shown = text(&components.join(&b'/'));
+    let attr = entry.get(b"attr").and_then(Value::as_bytes).unwrap_or_default();
+    let len = integer(entry, b"length").ok_or(MetainfoError::Field("length"))?;
+    let len = u64::try_from(len)
+        .ok()
+        .ok_or_else(|| MetainfoError::FileLen { path: shown.clone(), len })?;
+    if attr.contains(&b'l') {
+        return Err(MetainfoError::Symlink(shown));
+    }
+    // A name without a component below the torrent's own would be the folder itself.
+    let path = RelativePath::from_components(components)
+        .map_err(|why| MetainfoError::UnsafePath { path: shown, why })?;
+    Ok(FileEntry {
+        path,
+        len,
+        is_pad: attr.contains(&b'p'),
+        is_executable: attr.contains(&b'x'),
+        is_hidden: attr.contains(&b'h'),
+    })
+}
+
+/// The names below the torrent's own; at least one.
+fn path(entry: &Dict<'_>) -> Option<Vec<Vec<u8>>> {
+    let names = |key: &[u8]| -> Option<Vec<Vec<u8>>> {
+        let list = entry.get(key)?.as_list()?;
+        list.iter().map(|name| name.as_bytes().map(<[u8]>::to_vec)).collect()
+    };
+    let utf8 = names(b"path.utf-8")
+        .filter(|names| names.iter().all(|name| std::str::from_utf8(name).is_ok()));
+    utf8.or_else(|| names(b"path")).filter(|names| !names.is_empty())
+}
+
+/// No two files at one path, and no file where another needs a folder. Padding is never written.
+fn refuse_collisions(files: &[FileEntry]) -> Result<(), MetainfoError> {
+    let mut paths = BTreeSet::new();
+    let mut folders: BTreeMap<&[Vec<u8>], &RelativePath> = BTreeMap::new();
+    for file in files.iter().filter(|file| !file.is_pad) {
+        let components = file.path.components();
+        if !paths.insert(components) {
+            return Err(MetainfoError::DuplicatePath(file.path.to_string()));
+        }
+        for end in 1..components.len() {
+            folders.entry(components.get(..end).unwrap_or_default()).or_insert(&file.path);
+        }
+    }
+    let clash = folders.iter().find(|(folder, _)| paths.contains(*folder));
+    clash.map_or(Ok(()), |(_, path)| Err(MetainfoError::DuplicatePath(path.to_string())))
+}
+
+/// BEP 12: the list of tiers if there is one with anything in it, else the one tracker.
+fn trackers(root: &Dict<'_>) -> Vec<Vec<String>> {
+    let tiers = root.get(b"announce-list").and_then(Value::as_list).unwrap_or_default();
+    let mut tiers: Vec<Vec<String>> =
+        tiers.iter().take(TRACKERS_MAX).map(|tier| strings(Some(tier))).collect();
+    tiers.retain(|tier| !tier.is_empty());
+    if tiers.is_empty() {
+        tiers.extend(Some(strings(root.get(b"announce"))).filter(|tier| !tier.is_empty()));
+    }
+    tiers
+}
+
+/// A string, or a list of strings; what is empty or no text is left out.
+fn strings(value: Option<&Value<'_>>) -> Vec<String> {
+    let of = |value: &Value<'_>| {
+        value.as_str().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
+    };
+    match value {
+        Some(Value::List(items)) => items.iter().take(TRACKERS_MAX).filter_map(of).collect(),
+        Some(value) => of(value).into_iter().collect(),
+        None => Vec::new(),
+    }
+}
+
+fn nodes(root: &Dict<'_>) -> Vec<(String, u16)> {
+    let list = root.get(b"nodes").and_then(Value::as_list).unwrap_or_default();
+    let node = |value: &Value<'_>| match value.as_list()? {
+        [host, port] => Some((host.as_str()?.to_owned(), u16::try_from(port.as_integer()?).ok()?)),
+        _ => None,
+    };
+    list.iter().take(NODES_MAX).filter_map(node).collect()
+}
+
+fn utf8_or_raw<'a>(dict: &Dict<'a>, utf8: &[u8], raw: &[u8]) -> Option<&'a [u8]> {
+    let text =
+        dict.get(utf8).and_then(Value::as_str).map(str::as_bytes).filter(|text| !text.is_empty());
+    text.or_else(|| dict.get(raw).and_then(Value::as_bytes))
+}
+
+fn integer(dict: &Dict<'_>, key: &[u8]) -> Option<i64> {
+    dict.get(key).and_then(Value::as_integer)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+const FILE_LEN_MAX: usize = 64 * 1024 * 1024;
+const FILES_MAX: usize = 1_000_000;
+const TRACKERS_MAX: usize = 1000;
+const NODES_MAX: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::super::UnsafeName;
+    use super::*;
+    use crate::Rng;
+    use crate::bencode::DecodeErrorKind;
+
+    fn single(rest: &str) -> Vec<u8> {
+        format!("d4:infod6:lengthi5e4:name5:a.txt12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaa{rest}ee").into()
+    }
+
+    /// A torrent of files with these paths, a byte each.
+    fn multi(paths: &[&[&str]]) -> Vec<u8> {
+        let string = |text: &str| format!("{}:{text}", text.len());
+        let files: String = paths
+            .iter()
+            .map(|path| {
+                format!(
+                    "d6:lengthi1e4:pathl{}ee",
+                    path.iter().map(|name| string(name)).collect::<String>()
+                )
+            })
+            .collect();
+        format!("d4:infod5:filesl{files}e4:name1:t12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee").into()
+    }
+
+    fn error(bytes: &[u8]) -> MetainfoError {
+        parse(bytes).expect_err("refused")
+    }
+
+    #[test]
+    fn reads_a_plain_torrent_and_what_follows_it_does_not_matter() {
+        let mut bytes = single("");
+        let metainfo = parse(&bytes).expect("valid");
+        assert_eq!(metainfo.name(), "a.txt");
+        assert_eq!(metainfo.layout().files()[0].path.to_string(), "a.txt");
+        assert_eq!(metainfo.info_hash(), InfoHash::of(&bytes[7..bytes.len() - 1]));
+        assert_eq!(metainfo.info_bytes(), &bytes[7..bytes.len() - 1]);
+        bytes.push(b'\n');
+        assert_eq!(parse(&bytes).expect("valid").info_hash(), metainfo.info_hash());
+    }
+
+    #[test]
+    fn the_info_hash_is_of_the_bytes_as_they_are() {
+        // Keys out of order, and one that nobody knows.
+        let info =
+            b"d4:name1:a3:zzzi7e6:lengthi5e12:piece lengthi8e6:pieces20:aaaaaaaaaaaaaaaaaaaae";
+        let bytes = [b"d4:info", &info[..], b"e"].concat();
+        assert_eq!(parse(&bytes).expect("valid").info_hash(), InfoHash::of(info));
+    }
+
+    #[test]
+    fn trackers_come_in_tiers() {
+        let with = |prefix: &str, suffix: &str| {
+            let bytes = [
+                b"d".to_vec(),
+                prefix.into(),
+                single("")[1..single("").len() - 1].to_vec(),
+                suffix.into(),
+                b"e".to_vec(),
+            ];
+            parse(&bytes.concat()).expect("valid")
+        };
+        let list = "8:announce3:a:113:announce-listll3:b:13:c:1el3:d:1ee";
+        assert_eq!(
+            with(list, "").trackers(),
+            [vec!["b:1".to_owned(), "c:1".to_owned()], vec!["d:1".to_owned()]]
+        );
+        assert_eq!(
+            with("8:announce3:a:113:announce-listllee", "").trackers(),
+            [vec!["a:1".to_owned()]]
+        );
+        assert_eq!(with("", "").trackers(), Vec::<Vec<String>>::new());
+        let rest = with("", "5:nodesll9:127.0.0.1i1024eel1:xi-1eee8:url-list9:http://x/");
+        assert_eq!(rest.nodes(), [("127.0.0.1".to_owned(), 1024)]);
+        assert_eq!(rest.web_seeds(), ["http://x/"]);
+    }
+
+    #[test]
+    fn refuses_what_is_not_a_torrent() {
+        assert_eq!(error(b"le"), MetainfoError::NotADictionary);
+        assert!(
+            matches!(error(b"<html>"), MetainfoError::NotBencode(error) if error.kind == DecodeErrorKind::NotBencode)
+        );
+        assert!(
+            matches!(error(&single("")[..50]), MetainfoError::NotBencode(error) if error.kind == DecodeErrorKind::Truncated)
+        );
+        assert_eq!(error(b"de"), MetainfoError::Field("info"));
+        assert_eq!(
+            error(b"d4:infod6:lengthi5e4:name1:a12:piece lengthi9eee"),
+            MetainfoError::Field("pieces")
+        );
+        assert_eq!(error(b"d4:infod12:meta versioni2eee"), MetainfoError::V2Only);
+        assert_eq!(error(&vec![b'd'; FILE_LEN_MAX + 1]), MetainfoError::TooLong);
+    }
+
+    #[test]
+    fn refuses_numbers_that_do_not_fit() {
+        let with = |from: &str, to: &str| {
+            error(String::from_utf8(single("")).expect("text").replace(from, to).as_bytes())
+        };
+        assert_eq!(
+            with("pieces20:aaaaaaaaaaaaaaaaaaaa", "pieces19:aaaaaaaaaaaaaaaaaaa"),
+            MetainfoError::PiecesLen(19)
+        );
+        assert_eq!(
+            with("lengthi5e4", "lengthi50000e4"),
+            MetainfoError::PieceCount { hashes: 1, pieces: 4 }
+        );
+        assert_eq!(
+            with("lengthi5e4", "lengthi0e4"),
+            MetainfoError::PieceCount { hashes: 1, pieces: 0 }
+        );
+        assert_eq!(
+            with("lengthi5e4", "lengthi-5e4"),
+            MetainfoError::FileLen { path: "a.txt".to_owned(), len: -5 }
+        );
+        assert_eq!(with("lengthi5e4", "lengthi9000000000000000e4"), MetainfoError::TooBig);
+        assert_eq!(with("i16384e", "i0e"), MetainfoError::PieceLen(0));
+        assert_eq!(with("i16384e", "i-1e"), MetainfoError::PieceLen(-1));
+        assert_eq!(with("i16384e", "i4294967296e"), MetainfoError::PieceLen(1 << 32));
+    }
+
+    #[test]
+    fn refuses_names_that_lead_elsewhere() {
+        let why = |path: &[&str]| match error(&multi(&[path])) {
+            MetainfoError::UnsafePath { why, .. } => why,
+            other => panic!("{other}"),
+        };
+        assert_eq!(why(&["..", "..", "etc", "passwd"]), UnsafeName::Dots);
+        assert_eq!(why(&["/etc/passwd"]), UnsafeName::Separator);
+        assert_eq!(why(&["C:\\x"]), UnsafeName::Separator);
+        assert_eq!(why(&["C:x"]), UnsafeName::Drive);
+        assert_eq!(why(&[""]), UnsafeName::Empty);
+        assert_eq!(error(&multi(&[&[]])), MetainfoError::Field("path"));
+        let renamed = String::from_utf8(single("")).expect("text").replace("5:a.txt", "2:..");
+        assert!(matches!(
+            error(renamed.as_bytes()),
+            MetainfoError::UnsafePath { why: UnsafeName::Dots, .. }
+        ));
+    }
+
+    #[test]
+    fn refuses_two_files_at_one_path() {
+        assert_eq!(
+            error(&multi(&[&["a"], &["a"]])),
+            MetainfoError::DuplicatePath("t/a".to_owned())
+        );
+        assert_eq!(
+            error(&multi(&[&["a"], &["a", "b"]])),
+            MetainfoError::DuplicatePath("t/a/b".to_owned())
+        );
+        assert_eq!(
+            error(&multi(&[&["a", "b", "c"], &["a"]])),
+            MetainfoError::DuplicatePath("t/a/b/c".to_owned())
+        );
+        assert!(parse(&multi(&[&["a", "b"], &["a", "c"], &["b"]])).is_ok());
+    }
+
+    #[test]
+    fn padding_is_known_and_links_are_refused() {
+        let with_attr = |attr: &str| {
+            String::from_utf8(multi(&[&["a"], &["b"]])).expect("text").replacen(
+                "d6:length",
+                &format!("d4:attr{attr}6:length"),
+                1,
+            )
+        };
+        assert!(parse(with_attr("1:p").as_bytes()).expect("valid").layout().files()[0].is_pad);
+        assert!(
+            parse(with_attr("2:xh").as_bytes()).expect("valid").layout().files()[0].is_executable
+        );
+        assert_eq!(error(with_attr("1:l").as_bytes()), MetainfoError::Symlink("t/a".to_owned()));
+    }
+
+    #[test]
+    fn the_utf8_name_is_preferred_if_it_is_one() {
+        let named = |utf8: &[u8]| {
+            let text =
+                [&b"4:name1:x10:name.utf-8"[..], format!("{}:", utf8.len()).as_bytes(), utf8]
+                    .concat();
+            let plain = single("");
+            let at = plain.windows(6).position(|window| window == b"4:name").expect("there");
+            let bytes = [&plain[..at], &text, &plain[at + 13..]].concat();
+            parse(&bytes).expect("valid").name().to_owned()
+        };
+        assert_eq!(named("é".as_bytes()), "é");
+        assert_eq!(named(b"\xff"), "x");
+    }
+
+    #[test]
+    fn survives_mutations() {
+        let valid = multi(&[&["a", "b"], &["c"], &["d"]]);
+        for seed in 0..3000 {
+            let mut rng = Rng::from_seed(seed);
+            let mut bytes = valid.clone();
+            for _ in 0..=rng.below(3) {
+                let at = rng.below(bytes.len());
+                bytes[at] = rng.u32() as u8;
+            }
+            if let Ok(metainfo) = parse(&bytes) {
+                for file in metainfo.layout().files() {
+                    let path = file.path.to_path_buf();
+                    assert!(
+                        path.components()
+                            .all(|part| matches!(part, std::path::Component::Normal(_)))
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! What each message of a peer does.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::peer::Peer;
+use super::{Output, PeerKey, Swarm};
+use crate::wire::{ExtendedHandshake, Message};
+use crate::{Bitfield, Block, PeerFault, PieceIndex};
+
+impl Swarm {
+    /// Messages have come from a peer; the list is emptied.
+    ///
+    /// # Errors
+    /// If the peer broke the protocol: close the connection, then [`remove_peer`](Self::remove_peer).
+    pub fn handle_messages(
+        &mut self,
+        now: Instant,
+        key: PeerKey,
+        messages: &mut Vec<Message>,
+    ) -> Result<(), PeerFault> {
+        for message in messages.drain(..) {
+            self.handle_message(now, key, message)?;
+        }
+        self.fill(now, key);
+        Ok(())
+    }
+
+    fn handle_message(
+        &mut self,
+        now: Instant,
+        key: PeerKey,
+        message: Message,
+    ) -> Result<(), PeerFault> {
+        let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
+        peer.received_at = now;
+        let is_first = !std::mem::replace(&mut peer.has_spoken, true);
+        match message {
+            Message::Piece { piece, offset, data } => {
+                self.handle_block(now, key, piece, offset, data)
+            }
+            Message::Request(block) => self.handle_request(key, block),
+            Message::Have(piece) => self.handle_have(key, piece),
+            Message::Cancel(block) => self.handle_cancel(key, block),
+            Message::KeepAlive => {
+                // It is no message in the sense of "first message".
+                peer.has_spoken = !is_first;
+                peer.spend_patience()
+            }
+            Message::Choke => self.handle_choke(key),
+            Message::Unchoke => {
+                peer.peer_choking = false;
+                peer.is_snubbed = false;
+                peer.starved_at = None;
+                peer.block_at = now;
+                peer.spend_patience()
+            }
+            Message::Interested => self.handle_interested(now, key),
+            Message::NotInterested => {
+                peer.peer_interested = false;
+                peer.spend_patience()
+            }
+            Message::Bitfield(bytes) => {
+                let bits = Bitfield::from_bytes(&bytes, self.layout.piece_count())
+                    .ok_or(PeerFault::MalformedBitfield)?;
+                self.handle_bitfield(key, bits, is_first)
+            }
+            Message::HaveAll | Message::HaveNone if !peer.has_fast => Err(PeerFault::NotNegotiated),
+            Message::HaveAll => {
+                self.handle_bitfield(key, Bitfield::all(self.layout.piece_count()), is_first)
+            }
+            Message::HaveNone => {
+                self.handle_bitfield(key, Bitfield::none(self.layout.piece_count()), is_first)
+            }
+            Message::Suggest(_) | Message::AllowedFast(_) | Message::Reject(_)
+                if !peer.has_fast =>
+            {
+                Err(PeerFault::NotNegotiated)
+            }
+            // Rarest first serves the swarm better than a peer's cache.
+            Message::Suggest(_) => peer.spend_patience(),
+            Message::AllowedFast(piece) => {
+                if piece.0 < self.layout.piece_count()
+                    && peer.allowed_to_us.len() < ALLOWED_FAST_MAX
+                {
+                    peer.allowed_to_us.push(piece);
+                    peer.starved_at = None;
+                }
+                peer.spend_patience()
+            }
+            Message::Reject(block) => self.handle_reject(key, block),
+            Message::Extended { id, payload } => handle_extended(peer, id, &payload),
+            Message::Port(_) | Message::Unknown(_) => peer.spend_patience(),
+        }
+    }
+
+    fn handle_have(&mut self, key: PeerKey, piece: PieceIndex) -> Result<(), PeerFault> {
+        if piece.0 >= self.layout.piece_count() {
+            return Err(PeerFault::NoSuchPiece);
+        }
+        let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
+        if !peer.bits.set(piece) {
+            return peer.spend_patience();
+        }
+        self.picker.add_have(piece);
+        if peer.bits.is_all() {
+            self.picker.became_seed();
+        }
+        if self.picker.is_wanted(piece) {
+            peer.interesting += 1;
+            peer.starved_at = None;
+        }
+        self.update_interest(key);
+        self.close_if_both_done(key);
+        Ok(())
+    }
+
+    fn handle_bitfield(
+        &mut self,
+        key: PeerKey,
+        bits: Bitfield,
+        is_first: bool,
+    ) -> Result<(), PeerFault> {
+        if !is_first {
+            return Err(PeerFault::LateBitfield);
+        }
+        let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
+        self.picker.add_peer(&bits);
+        peer.bits = bits;
+        self.recount_interesting(key);
+        self.close_if_both_done(key);
+        Ok(())
+    }
+
+    fn handle_choke(&mut self, key: PeerKey) -> Result<(), PeerFault> {
+        let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
+        peer.peer_choking = true;
+        peer.spend_patience()?;
+        // With BEP 6 each request is answered, by the block or by a reject.
+        if !peer.has_fast {
+            self.forgive_all(key);
+        }
+        Ok(())
+    }
+
+    fn handle_interested(&mut self, now: Instant, key: PeerKey) -> Result<(), PeerFault> {
+        let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
+        peer.peer_interested = true;
+        peer.spend_patience()?;
+        // While few are served there is nothing to weigh: no peer need wait for the next round.
+        let is_choked = peer.am_choking;
+        if is_choked
+            && self.peers.values().filter(|peer| !peer.am_choking).count()
+                < self.slots_free_for_all()
+        {
+            self.unchoke(now, key);
+        }
+        Ok(())
+    }
+
+    fn handle_reject(&mut self, key: PeerKey, block: Block) -> Result<(), PeerFault> {
+        let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
+        peer.spend_patience()?;
+        match peer.take_asked(block) {
+            Some(asked) => {
+                if !peer.peer_choking {
+                    // It serves us, but not this: leave it to others for now.
+                    peer.current = None;
+                }
+                self.release(key, asked);
+                Ok(())
+            }
+            None if peer.take_forgiven(block) => Ok(()),
+            None => Err(PeerFault::UnexpectedReject),
+        }
+    }
+
+    /// Counts anew what `key` has for us, after much has changed.
+    pub(super) fn recount_interesting(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.interesting = if peer.is_seed() {
+            self.picker.wanted_missing()
+        } else {
+            peer.bits.iter().filter(|&piece| self.picker.is_wanted(piece)).count() as u32
+        };
+        peer.starved_at = None;
+        self.update_interest(key);
+    }
+
+    pub(super) fn update_interest(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let wants = peer.interesting > 0;
+        if wants == peer.am_interested {
+            return;
+        }
+        peer.am_interested = wants;
+        peer.send(&if wants { Message::Interested } else { Message::NotInterested });
+        self.dirty.push(key);
+    }
+
+    /// Two peers that have everything have nothing to say to each other.
+    pub(super) fn close_if_both_done(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get(&key) else { return };
+        let is_upload_only = peer.extended.as_ref().is_some_and(|extended| extended.upload_only);
+        if self.is_completed && (peer.is_seed() || is_upload_only) {
+            self.outputs.push_back(Output::Close { peer: key, reason: "both are seeds" });
+        }
+    }
+}
+
+fn handle_extended(peer: &mut Peer, id: u8, payload: &Bytes) -> Result<(), PeerFault> {
+    if !peer.has_extensions {
+        return Err(PeerFault::NotNegotiated);
+    }
+    peer.spend_patience()?;
+    // We announce no message of our own, so 0 is the only one that means anything.
+    if id == 0 {
+        let hello = ExtendedHandshake::decode(payload)?;
+        if let Some(reqq) = hello.reqq {
+            peer.pipeline.set_depth_max(reqq);
+        }
+        peer.extended = Some(hello);
+    }
+    Ok(())
+}
+
+const ALLOWED_FAST_MAX: usize = 100;

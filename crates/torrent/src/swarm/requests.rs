@@ -1,0 +1,257 @@
+//! Which blocks to ask a peer for next.
+//!
+//! A peer works through a piece alone while it is quick enough: its blocks then come in order, and a
+//! bad piece has one sender. Pieces left over by others come before new ones, and what is the last
+//! to come is asked of several.
+
+use std::time::{Duration, Instant};
+
+use super::download::{OpenPiece, Slot};
+use super::peer::Asked;
+use super::{PeerKey, Swarm};
+use crate::wire::Message;
+use crate::{Block, PieceIndex};
+
+impl Swarm {
+    /// Fills the pipeline of a peer.
+    pub(super) fn fill(&mut self, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peers.get(&key) else { return };
+        if !peer.am_interested || (peer.peer_choking && peer.allowed_to_us.is_empty()) {
+            return;
+        }
+        let mut room = peer.room();
+        // Topping up in runs keeps the requests of a fast peer in few writes.
+        if room == 0 || room < peer.pipeline.depth() / 8 || peer.starved_at == Some(self.supply) {
+            return;
+        }
+        while room > 0 {
+            let Some(piece) = self.choose_piece(now, key) else {
+                self.ask_again(now, key, room);
+                return;
+            };
+            let asked = self.ask_run(now, key, piece, room);
+            debug_assert!(asked > 0, "a chosen piece has a free block");
+            room = room.saturating_sub(asked.max(1));
+        }
+    }
+
+    /// A piece with a free block that the peer may be asked for.
+    fn choose_piece(&mut self, _now: Instant, key: PeerKey) -> Option<PieceIndex> {
+        let peer = self.peers.get(&key)?;
+        if let Some(piece) = peer.current
+            && peer.may_ask(piece)
+            && self.open.get(&piece).is_some_and(|open| open.free > 0)
+        {
+            return Some(piece);
+        }
+        let left_over = self.best_open(|piece, open| open.owner.is_none() && peer.may_ask(piece));
+        let piece = match left_over {
+            Some(piece) => piece,
+            None => {
+                let crowded = self.open.len() > OPEN_BASE + self.peers.len() * 3 / 2;
+                let shared = || self.best_open(|piece, _| peer.may_ask(piece));
+                let shared_first = if crowded { shared() } else { None };
+                match shared_first.or_else(|| self.open_new(key)) {
+                    Some(piece) => piece,
+                    None => {
+                        let peer = self.peers.get(&key)?;
+                        self.best_open(|piece, _| peer.may_ask(piece))?
+                    }
+                }
+            }
+        };
+        let open = self.open.get_mut(&piece)?;
+        open.owner = open.owner.or(Some(key));
+        let peer = self.peers.get_mut(&key)?;
+        let before = peer.current.replace(piece);
+        if let Some(before) = before.and_then(|before| self.open.get_mut(&before))
+            && before.owner == Some(key)
+            && before.free > 0
+        {
+            before.owner = None;
+        }
+        Some(piece)
+    }
+
+    /// Of the open pieces with something left to ask for that `suits`, the one nearest its end.
+    fn best_open(&self, suits: impl Fn(PieceIndex, &OpenPiece) -> bool) -> Option<PieceIndex> {
+        self.open
+            .iter()
+            .filter(|(piece, open)| {
+                open.free > 0 && self.picker.is_wanted(**piece) && suits(**piece, open)
+            })
+            .min_by_key(|(_, open)| open.slots.len() as u32 - open.received)
+            .map(|(&piece, _)| piece)
+    }
+
+    fn open_new(&mut self, key: PeerKey) -> Option<PieceIndex> {
+        let peer = self.peers.get(&key)?;
+        let piece = if peer.peer_choking {
+            let fresh = |piece: &&PieceIndex| {
+                self.picker.is_wanted(**piece) && !self.open.contains_key(*piece)
+            };
+            *peer.allowed_to_us.iter().filter(fresh).find(|&&piece| peer.bits.has(piece))?
+        } else {
+            self.picker.pick(&peer.bits)?
+        };
+        self.picker.open(piece);
+        self.open.insert(piece, OpenPiece::new(self.layout.block_count(piece)));
+        Some(piece)
+    }
+
+    /// Asks for up to `room` free blocks of a piece, in order. Returns how many.
+    fn ask_run(&mut self, now: Instant, key: PeerKey, piece: PieceIndex, room: u32) -> u32 {
+        let (Some(peer), Some(open)) = (self.peers.get_mut(&key), self.open.get_mut(&piece)) else {
+            return 0;
+        };
+        if peer.asked.is_empty() {
+            // Its time starts now; what it did before does not count against it.
+            peer.block_at = now;
+        }
+        let mut asked = 0;
+        let mut index = open.first_free;
+        while asked < room && open.free > 0 {
+            let Some(slot) = open.slots.get_mut(index as usize) else { break };
+            if matches!(slot, Slot::Free) {
+                *slot = Slot::Asked(1);
+                open.free -= 1;
+                asked += 1;
+                let block = self.layout.block(piece, index);
+                peer.asked.push_back(Asked { block, at: now, is_released: false });
+                peer.send(&Message::Request(block));
+            }
+            index += 1;
+        }
+        open.first_free = index;
+        self.dirty.push(key);
+        asked
+    }
+
+    /// Nothing is left to ask for: asks for what others were asked for and have not sent, if they
+    /// have had their time.
+    fn ask_again(&mut self, now: Instant, key: PeerKey, room: u32) {
+        if !self.is_endgame() {
+            let supply = self.supply;
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.starved_at = Some(supply);
+            }
+            return;
+        }
+        let Some(peer) = self.peers.get(&key) else { return };
+        let room = room.min(ENDGAME_MAX.saturating_sub(peer.asked.len() as u32)) as usize;
+        let patience = peer
+            .pipeline
+            .round_trip()
+            .map_or(ENDGAME_PATIENCE, |trip| (trip * 4).min(ENDGAME_PATIENCE));
+        let overdue: Vec<Block> = self
+            .peers
+            .iter()
+            .filter(|(other, _)| **other != key)
+            .flat_map(|(_, other)| other.asked.iter())
+            .filter(|asked| now.saturating_duration_since(asked.at) >= patience)
+            .map(|asked| asked.block)
+            .filter(|block| peer.may_ask(block.piece) && self.asked_of(*block) == Some(1))
+            .take(room)
+            .collect();
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        for block in overdue {
+            let open = self.open.get_mut(&block.piece);
+            let Some(Slot::Asked(count)) =
+                open.and_then(|open| open.slots.get_mut(block.index() as usize))
+            else {
+                continue;
+            };
+            if *count > 1 {
+                continue;
+            }
+            *count += 1;
+            peer.asked.push_back(Asked { block, at: now, is_released: false });
+            peer.send(&Message::Request(block));
+            self.dirty.push(key);
+        }
+    }
+
+    /// How many peers a block is asked of, if it is.
+    fn asked_of(&self, block: Block) -> Option<u8> {
+        match self.open.get(&block.piece)?.slots.get(block.index() as usize)? {
+            Slot::Asked(count) => Some(*count),
+            Slot::Free | Slot::Held { .. } | Slot::Stored { .. } => None,
+        }
+    }
+
+    /// Whether everything wanted has been asked for.
+    pub(super) fn is_endgame(&self) -> bool {
+        !self.is_completed
+            && self.picker.unopened_wanted() == 0
+            && self.open.values().all(|open| open.free == 0)
+    }
+
+    /// A request of `key` is off: its block may be asked of others.
+    pub(super) fn release(&mut self, key: PeerKey, asked: Asked) {
+        if asked.is_released {
+            return;
+        }
+        let Some(open) = self.open.get_mut(&asked.block.piece) else { return };
+        let index = asked.block.index();
+        let Some(Slot::Asked(count)) = open.slots.get_mut(index as usize) else { return };
+        if *count > 1 {
+            *count -= 1;
+            return;
+        }
+        open.slots[index as usize] = Slot::Free;
+        open.free += 1;
+        open.first_free = open.first_free.min(index);
+        if open.owner == Some(key) {
+            open.owner = None;
+        }
+        self.supply += 1;
+        self.close_if_untouched(asked.block.piece);
+    }
+
+    /// An open piece of which nothing is here or asked for is as good as a new one.
+    fn close_if_untouched(&mut self, piece: PieceIndex) {
+        if self.open.get(&piece).is_some_and(|open| open.free as usize == open.slots.len()) {
+            self.open.remove(&piece);
+            self.picker.release(piece);
+        }
+    }
+
+    /// The peer is too slow: what it was asked for may be asked of others, and may still come.
+    pub(super) fn release_all(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let all: Vec<Asked> = peer.asked.iter().copied().collect();
+        peer.asked.iter_mut().for_each(|asked| asked.is_released = true);
+        for asked in all {
+            self.release(key, asked);
+        }
+        self.disown(key);
+    }
+
+    /// The peer will not answer what it was asked for, but some answers may be under way.
+    pub(super) fn forgive_all(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let all = std::mem::take(&mut peer.asked);
+        all.iter().for_each(|asked| peer.forgive(asked.block));
+        for asked in all {
+            self.release(key, asked);
+        }
+        self.disown(key);
+    }
+
+    /// The peer works on no piece any more.
+    pub(super) fn disown(&mut self, key: PeerKey) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.current = None;
+        }
+        for open in self.open.values_mut().filter(|open| open.owner == Some(key)) {
+            open.owner = None;
+            self.supply += 1;
+        }
+    }
+}
+
+/// Pieces that may be open besides one and a half a peer.
+const OPEN_BASE: usize = 16;
+/// Requests of others that one peer is asked for as well.
+const ENDGAME_MAX: u32 = 64;
+const ENDGAME_PATIENCE: Duration = Duration::from_millis(500);
