@@ -1,0 +1,864 @@
+//! The loop.
+
+use std::any::Any;
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::backend::epoll::Epoll;
+use crate::backend::{Backend, Event, Source};
+use crate::handler::{Accepted, Acceptor, Closed, DatagramHandler, Handler, HandlerError, Read, Reason};
+use crate::remote::{Post, Remote, Shared};
+use crate::stream::{Entry, Stream};
+use crate::timer::{TimerId, Timers};
+use crate::worker_pool::WorkerPool;
+use crate::write_queue::SLICES_MAX;
+use crate::{ConnectOptions, ListenOptions, Token};
+
+/// An event loop. `S` is the program's state: every handler gets it as an argument.
+pub struct Reactor<S> {
+    backend: Box<dyn Backend>,
+    now: Instant,
+    slots: Vec<Slot<S>>,
+    free: Vec<u32>,
+    /// Connections that may have something to read.
+    ready: VecDeque<Token>,
+    /// Connections with something to write.
+    dirty: Vec<Token>,
+    /// Connections that are over and have not been told.
+    ended: Vec<Token>,
+    timers: Timers<Call<S>>,
+    /// Calls for this turn or the next.
+    calls: VecDeque<Call<S>>,
+    hooks: Vec<Box<dyn FnMut(&mut S, &mut Self)>>,
+    shared: Arc<Shared<S>>,
+    workers: WorkerPool,
+    resolvers: WorkerPool,
+    /// What to do with the results of offloaded jobs.
+    offloaded: BTreeMap<u64, Finish<S>>,
+    next_job: u64,
+    events: Vec<Event>,
+    datagram: Vec<u8>,
+    /// A connection that is being offered to its acceptor.
+    unclaimed: Option<Source>,
+}
+
+struct Slot<S> {
+    generation: u32,
+    entry: Option<Entry<S>>,
+}
+
+type Call<S> = Box<dyn FnOnce(&mut S, &mut Reactor<S>)>;
+type Finish<S> = Box<dyn FnOnce(Box<dyn Any + Send>, &mut S, &mut Reactor<S>)>;
+
+impl<S: 'static> Reactor<S> {
+    /// A loop in the real world.
+    ///
+    /// # Errors
+    /// If the system has no descriptors left.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self::with_backend(Box::new(Epoll::new()?)))
+    }
+
+    /// A loop in any world.
+    pub fn with_backend(backend: Box<dyn Backend>) -> Self {
+        Self {
+            now: backend.now(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            ready: VecDeque::new(),
+            dirty: Vec::new(),
+            ended: Vec::new(),
+            timers: Timers::new(),
+            calls: VecDeque::new(),
+            hooks: Vec::new(),
+            shared: Shared::new(backend.waker()),
+            workers: WorkerPool::new("worker", WORKERS),
+            resolvers: WorkerPool::new("resolver", RESOLVERS),
+            offloaded: BTreeMap::new(),
+            next_job: 0,
+            events: Vec::new(),
+            datagram: vec![0; DATAGRAM_LEN_MAX],
+            unclaimed: None,
+            backend,
+        }
+    }
+
+    /// The time, as of the latest call of a handler.
+    pub const fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// A random number, for choices that need not be secret.
+    pub fn random(&mut self) -> u64 {
+        self.backend.random()
+    }
+
+    /// A handle for other threads.
+    pub fn remote(&self) -> Remote<S> {
+        Remote::new(Arc::clone(&self.shared))
+    }
+
+    /// Opens a connection. The handler hears of it by `connected` or by `closed`.
+    ///
+    /// # Errors
+    /// If the system refuses at once; the handler is dropped.
+    pub fn connect(
+        &mut self,
+        addr: SocketAddr,
+        options: &ConnectOptions,
+        handler: Box<dyn Handler<S>>,
+    ) -> io::Result<Token> {
+        let token = self.vacant();
+        let source = self.backend.connect(addr, options, token)?;
+        self.fill(token, Entry::Stream(Box::new(Stream::new(source, addr, handler, true))));
+        self.set_deadline(token, Some(self.now + options.timeout));
+        Ok(token)
+    }
+
+    /// Listens for connections.
+    ///
+    /// # Errors
+    /// If the address cannot be had.
+    pub fn listen(
+        &mut self,
+        addr: SocketAddr,
+        options: &ListenOptions,
+        acceptor: Box<dyn Acceptor<S>>,
+    ) -> io::Result<Token> {
+        let token = self.vacant();
+        let source = self.backend.listen(addr, options, token)?;
+        self.fill(token, Entry::Listener { source, acceptor: Some(acceptor), is_ready: false });
+        Ok(token)
+    }
+
+    /// Opens a datagram socket.
+    ///
+    /// # Errors
+    /// If the address cannot be had.
+    pub fn bind_udp(
+        &mut self,
+        addr: SocketAddr,
+        options: &ListenOptions,
+        handler: Box<dyn DatagramHandler<S>>,
+    ) -> io::Result<Token> {
+        let token = self.vacant();
+        let source = self.backend.bind_udp(addr, options, token)?;
+        self.fill(token, Entry::Datagrams { source, handler: Some(handler), is_ready: false });
+        Ok(token)
+    }
+
+    /// Keeps a connection that has come. Only from within [`Acceptor::accepted`]: what is not attached
+    /// by its end is closed.
+    ///
+    /// # Errors
+    /// If the system has no room for it; it is closed.
+    pub fn attach(&mut self, accepted: Accepted, handler: Box<dyn Handler<S>>) -> io::Result<Token> {
+        if self.unclaimed != Some(accepted.source) {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        let token = self.vacant();
+        self.backend.register(accepted.source, token)?;
+        self.unclaimed = None;
+        self.fill(token, Entry::Stream(Box::new(Stream::new(accepted.source, accepted.peer, handler, false))));
+        Ok(token)
+    }
+
+    /// Sends a datagram. One that finds no room is dropped, as the network does.
+    ///
+    /// # Errors
+    /// As the system says, and if there is no such socket.
+    pub fn send_to(&mut self, token: Token, addr: SocketAddr, data: &[u8]) -> io::Result<()> {
+        let Some(Entry::Datagrams { source, .. }) = self.entry(token) else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let source = *source;
+        match self.backend.send_to(source, addr, data) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Where a socket is bound.
+    pub fn local_addr(&self, token: Token) -> Option<SocketAddr> {
+        let source = match self.entry(token)? {
+            Entry::Stream(stream) => stream.source,
+            Entry::Listener { source, .. } | Entry::Datagrams { source, .. } => *source,
+        };
+        self.backend.local_addr(source).ok()
+    }
+
+    /// Who is at the other end of a connection.
+    pub fn peer_addr(&self, token: Token) -> Option<SocketAddr> {
+        self.stream(token).map(|stream| stream.peer)
+    }
+
+    /// How many sockets there are.
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Reads what is there.
+    ///
+    /// # Errors
+    /// If the connection broke. Return it from the handler, and the connection ends with it.
+    pub fn read(&mut self, token: Token, buffer: &mut [u8]) -> io::Result<Read> {
+        self.read_vectored(token, &mut [IoSliceMut::new(buffer)])
+    }
+
+    /// Reads what is there into several buffers in turn.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_vectored(&mut self, token: Token, slices: &mut [IoSliceMut<'_>]) -> io::Result<Read> {
+        let Some(stream) = stream_mut(&mut self.slots, token) else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let room: usize = slices.iter().map(|slice| slice.len()).sum();
+        if room == 0 {
+            return Ok(Read::Data(0));
+        }
+        match self.backend.read(stream.source, slices) {
+            Ok(0) => {
+                stream.may_read = false;
+                Ok(Read::Eof)
+            }
+            Ok(count) => {
+                // The kernel had no more; if some comes, it says so. An end that it has seen it does not
+                // say twice.
+                stream.may_read = count == room || stream.is_hung_up;
+                Ok(Read::Data(count))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                stream.may_read = false;
+                Ok(Read::WouldBlock)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Queues bytes. They go out at the end of this turn, all that was queued in it together.
+    ///
+    /// # Errors
+    /// If the connection is over or about to be.
+    pub fn write(&mut self, token: Token, chunk: impl Into<Bytes>) -> Result<(), Closed> {
+        let stream = stream_mut(&mut self.slots, token).filter(|stream| stream.ended.is_none() && !stream.closes_when_flushed);
+        let stream = stream.ok_or(Closed)?;
+        stream.queue.push(chunk.into());
+        stream.was_full |= stream.queue.len() >= stream.high;
+        if !stream.is_dirty && !stream.is_connecting {
+            stream.is_dirty = true;
+            self.dirty.push(token);
+        }
+        Ok(())
+    }
+
+    /// How many bytes are queued and not yet with the kernel.
+    pub fn queued(&self, token: Token) -> usize {
+        self.stream(token).map_or(0, |stream| stream.queue.len())
+    }
+
+    /// Whether the queue has been at the high-water mark, and not at the low one since.
+    pub fn is_full(&self, token: Token) -> bool {
+        self.stream(token).is_some_and(|stream| stream.was_full)
+    }
+
+    /// Sets the marks, in bytes: after the queue has been at `high`, `drained` is called when it has
+    /// fallen to `low`. Default: 1 MiB and 256 KiB.
+    pub fn set_water(&mut self, token: Token, high: usize, low: usize) {
+        if let Some(stream) = stream_mut(&mut self.slots, token) {
+            (stream.high, stream.low) = (high, low.min(high));
+        }
+    }
+
+    /// Calls `readable` no more until [`resume`](Self::resume): the peer will have to wait.
+    pub fn pause(&mut self, token: Token) {
+        if let Some(stream) = stream_mut(&mut self.slots, token) {
+            stream.is_paused = true;
+        }
+    }
+
+    /// Calls `readable` again, next turn if anything has come meanwhile.
+    pub fn resume(&mut self, token: Token) {
+        if let Some(stream) = stream_mut(&mut self.slots, token) {
+            stream.is_paused = false;
+            list(stream, token, &mut self.ready);
+        }
+    }
+
+    /// Closes a socket. Of a connection, what is queued is dropped, and the handler's `closed` is called
+    /// at the end of this turn. Harmless if it is over.
+    pub fn close(&mut self, token: Token, reason: &'static str) {
+        self.end(token, Reason::Local(reason));
+    }
+
+    /// Closes a connection when all that is queued is with the kernel, or after `patience`.
+    pub fn close_after_flush(&mut self, token: Token, patience: Duration) {
+        let Some(stream) = stream_mut(&mut self.slots, token) else { return };
+        stream.closes_when_flushed = true;
+        if stream.queue.len() == 0 {
+            self.end(token, Reason::Local("flushed"));
+        } else {
+            self.set_deadline(token, Some(self.now + patience));
+        }
+    }
+
+    /// Ends the connection with [`Reason::Timeout`] at a time, unless that is changed before.
+    pub fn set_deadline(&mut self, token: Token, at: Option<Instant>) {
+        let Some(stream) = stream_mut(&mut self.slots, token) else { return };
+        if let Some(before) = stream.deadline.take() {
+            self.timers.cancel(before);
+        }
+        if let Some(at) = at {
+            let call: Call<S> = Box::new(move |_, reactor| reactor.end(token, Reason::Timeout));
+            stream.deadline = Some(self.timers.add(at, call));
+        }
+    }
+
+    /// Calls back at a time, or in the next turn if that has passed.
+    pub fn add_timer(&mut self, at: Instant, call: impl FnOnce(&mut S, &mut Self) + 'static) -> TimerId {
+        self.timers.add(at, Box::new(call))
+    }
+
+    /// Takes a timer back. Returns whether it was still to come.
+    pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
+        self.timers.cancel(timer).is_some()
+    }
+
+    /// Has a worker thread do `job`, then calls `done` with what came of it. If the job panics, that is
+    /// logged and `done` is dropped.
+    pub fn offload<T: Send + 'static>(
+        &mut self,
+        job: impl FnOnce() -> T + Send + 'static,
+        done: impl FnOnce(T, &mut S, &mut Self) + 'static,
+    ) {
+        self.offload_to(Pool::Workers, job, done);
+    }
+
+    /// Looks up a host's addresses, on a thread of its own kind. An address is its own answer.
+    pub fn resolve(
+        &mut self,
+        host: &str,
+        port: u16,
+        done: impl FnOnce(io::Result<Vec<SocketAddr>>, &mut S, &mut Self) + 'static,
+    ) {
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        if let Ok(ip) = bare.parse() {
+            self.calls.push_back(Box::new(move |state, reactor| {
+                done(Ok(vec![SocketAddr::new(ip, port)]), state, reactor);
+            }));
+            return;
+        }
+        let host = host.to_owned();
+        let look_up = move || (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
+        self.offload_to(Pool::Resolvers, look_up, done);
+    }
+
+    fn offload_to<T: Send + 'static>(
+        &mut self,
+        pool: Pool,
+        job: impl FnOnce() -> T + Send + 'static,
+        done: impl FnOnce(T, &mut S, &mut Self) + 'static,
+    ) {
+        if self.backend.is_single_threaded() {
+            let result = job();
+            self.calls.push_back(Box::new(move |state, reactor| done(result, state, reactor)));
+            return;
+        }
+        let id = self.next_job;
+        self.next_job += 1;
+        let finish: Finish<S> = Box::new(move |result, state, reactor| match result.downcast() {
+            Ok(result) => done(*result, state, reactor),
+            Err(_) => tracing::error!("a job on a worker thread panicked: its result is lost"),
+        });
+        self.offloaded.insert(id, finish);
+        let shared = Arc::clone(&self.shared);
+        let pool = match pool {
+            Pool::Workers => &mut self.workers,
+            Pool::Resolvers => &mut self.resolvers,
+        };
+        pool.run(Box::new(move || {
+            let result: Box<dyn Any + Send> = match catch_unwind(AssertUnwindSafe(job)) {
+                Ok(result) => Box::new(result),
+                Err(panic) => Box::new(Panicked(panic)),
+            };
+            if shared.post(Post::Done(id, result)).is_err() {
+                tracing::trace!("the loop ended before a job of it");
+            }
+        }));
+    }
+
+    /// How many jobs may run at once. Default: 2.
+    pub fn set_worker_threads(&mut self, count: usize) {
+        self.workers.set_threads_max(count);
+    }
+
+    /// Calls `hook` at the end of each turn.
+    pub fn on_turn_end(&mut self, hook: impl FnMut(&mut S, &mut Self) + 'static) {
+        self.hooks.push(Box::new(hook));
+    }
+
+    /// Makes [`run`](Self::run) return after this turn.
+    pub fn stop(&mut self) {
+        self.shared.set_stopped(true);
+    }
+
+    /// Turns until [`stop`](Self::stop).
+    ///
+    /// # Errors
+    /// If waiting for sockets is impossible; nothing that a peer does causes that.
+    pub fn run(&mut self, state: &mut S) -> io::Result<()> {
+        while self.turn(state, None)? {}
+        Ok(())
+    }
+
+    /// One turn, that waits at most `wait_max`. Returns whether to go on; after a stop, the next turn
+    /// is a new beginning.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn turn(&mut self, state: &mut S, wait_max: Option<Duration>) -> io::Result<bool> {
+        self.now = self.backend.now();
+        self.run_timers(state);
+        self.run_calls(state);
+        self.wait(wait_max)?;
+        self.dispatch(state);
+        self.run_posts(state);
+        self.run_calls(state);
+        let mut hooks = std::mem::take(&mut self.hooks);
+        hooks.iter_mut().for_each(|hook| hook(state, self));
+        hooks.append(&mut self.hooks);
+        self.hooks = hooks;
+        self.flush(state);
+        self.tell_ended(state);
+        let is_stopped = self.shared.is_stopped();
+        self.shared.set_stopped(false);
+        Ok(!is_stopped)
+    }
+
+    /// When the next turn has something to do, if nothing comes from outside: at once, or at the time
+    /// of the next timer.
+    pub fn next_wake(&self) -> Option<Instant> {
+        if self.has_work() { Some(self.now) } else { self.timers.next_at() }
+    }
+
+    fn has_work(&self) -> bool {
+        !(self.ready.is_empty()
+            && self.dirty.is_empty()
+            && self.ended.is_empty()
+            && self.calls.is_empty()
+            && self.shared.is_empty()
+            && !self.shared.is_stopped())
+    }
+
+    fn run_timers(&mut self, state: &mut S) {
+        let mark = self.timers.mark();
+        for _ in 0..TIMERS_PER_TURN {
+            let Some(call) = self.timers.take_due(self.now, mark) else { return };
+            call(state, self);
+            self.now = self.backend.now();
+        }
+    }
+
+    fn run_calls(&mut self, state: &mut S) {
+        for _ in 0..self.calls.len() {
+            let Some(call) = self.calls.pop_front() else { return };
+            call(state, self);
+        }
+    }
+
+    fn run_posts(&mut self, state: &mut S) {
+        for post in self.shared.take() {
+            match post {
+                Post::Call(call) => call(state, self),
+                Post::Done(id, result) => {
+                    if let Some(finish) = self.offloaded.remove(&id) {
+                        finish(result, state, self);
+                    }
+                }
+            }
+            self.now = self.backend.now();
+        }
+    }
+
+    fn wait(&mut self, wait_max: Option<Duration>) -> io::Result<()> {
+        let until_timer = self.timers.next_at().map(|at| at.saturating_duration_since(self.now));
+        let timeout = if self.has_work() {
+            Some(Duration::ZERO)
+        } else {
+            match (until_timer, wait_max) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            }
+        };
+        let mut events = std::mem::take(&mut self.events);
+        let result = self.backend.wait(&mut events, timeout);
+        self.now = self.backend.now();
+        for event in events.drain(..) {
+            self.note(event);
+        }
+        self.events = events;
+        result
+    }
+
+    /// Remembers what the kernel says only once.
+    fn note(&mut self, event: Event) {
+        let slot = self.slots.get_mut(event.token.slot as usize).filter(|slot| slot.generation == event.token.generation);
+        match slot.and_then(|slot| slot.entry.as_mut()) {
+            Some(Entry::Stream(stream)) => {
+                stream.may_read |= event.readable;
+                stream.may_write |= event.writable;
+                stream.is_hung_up |= event.hung_up;
+                if stream.is_connecting && event.writable || event.readable {
+                    list(stream, event.token, &mut self.ready);
+                }
+                if stream.may_write && stream.queue.len() > 0 && !stream.is_dirty && !stream.is_connecting {
+                    stream.is_dirty = true;
+                    self.dirty.push(event.token);
+                }
+            }
+            Some(Entry::Listener { is_ready, .. } | Entry::Datagrams { is_ready, .. }) => {
+                if !std::mem::replace(is_ready, true) {
+                    self.ready.push_back(event.token);
+                }
+            }
+            // Of a connection that was closed in this very turn.
+            None => {}
+        }
+    }
+
+    /// Calls the handler of each connection that is ready, once.
+    fn dispatch(&mut self, state: &mut S) {
+        for _ in 0..self.ready.len() {
+            let Some(token) = self.ready.pop_front() else { return };
+            match self.entry(token) {
+                Some(Entry::Stream(_)) => self.dispatch_stream(token, state),
+                Some(&Entry::Listener { source, .. }) => self.dispatch_listener(token, source, state),
+                Some(&Entry::Datagrams { source, .. }) => self.dispatch_datagrams(token, source, state),
+                None => {}
+            }
+            self.now = self.backend.now();
+        }
+    }
+
+    fn dispatch_stream(&mut self, token: Token, state: &mut S) {
+        let Some(stream) = stream_mut(&mut self.slots, token) else { return };
+        stream.is_listed = false;
+        if stream.is_connecting {
+            let source = stream.source;
+            match self.backend.finish_connect(source) {
+                Ok(()) => self.connected(token, state),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => self.end(token, error.into()),
+            }
+        }
+        let Some(stream) = stream_mut(&mut self.slots, token) else { return };
+        if stream.wants_reading() {
+            self.call(token, state, |handler, state, reactor| handler.readable(token, state, reactor));
+        } else if stream.is_paused && stream.is_hung_up && stream.ended.is_none() && stream.queue.len() > 0 {
+            // Nobody reads and nobody can be written to.
+            self.end(token, Reason::Reset);
+        }
+        if let Some(stream) = stream_mut(&mut self.slots, token) {
+            list(stream, token, &mut self.ready);
+        }
+    }
+
+    fn connected(&mut self, token: Token, state: &mut S) {
+        self.set_deadline(token, None);
+        let Some(stream) = stream_mut(&mut self.slots, token) else { return };
+        (stream.is_connecting, stream.may_write) = (false, true);
+        self.call(token, state, |handler, state, reactor| handler.connected(token, state, reactor));
+        if let Some(stream) = stream_mut(&mut self.slots, token)
+            && stream.queue.len() > 0
+            && !stream.is_dirty
+        {
+            stream.is_dirty = true;
+            self.dirty.push(token);
+        }
+    }
+
+    fn dispatch_listener(&mut self, token: Token, source: Source, state: &mut S) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            match self.backend.accept(source) {
+                Ok((source, peer)) => self.accepted(token, Accepted { peer, source }, state),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.set_ready(token, false);
+                    return;
+                }
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    // Most likely out of descriptors: try again soon, not at once.
+                    tracing::warn!(%error, "cannot accept");
+                    self.set_ready(token, false);
+                    self.add_timer(self.now + ACCEPT_BACKOFF, move |_, reactor| {
+                        if reactor.set_ready(token, true) {
+                            reactor.ready.push_back(token);
+                        }
+                    });
+                    return;
+                }
+            }
+        }
+        self.ready.push_back(token);
+    }
+
+    fn accepted(&mut self, token: Token, accepted: Accepted, state: &mut S) {
+        self.unclaimed = Some(accepted.source);
+        let Some(Entry::Listener { acceptor, .. }) = self.entry_mut(token) else {
+            self.backend.close(accepted.source);
+            return;
+        };
+        let Some(mut taken) = acceptor.take() else { return };
+        let result = catch_unwind(AssertUnwindSafe(|| taken.accepted(token, accepted, state, self)));
+        if result.is_err() {
+            tracing::error!("an acceptor panicked");
+        }
+        if let Some(Entry::Listener { acceptor, .. }) = self.entry_mut(token) {
+            *acceptor = Some(taken);
+        }
+        if let Some(source) = self.unclaimed.take() {
+            self.backend.close(source);
+        }
+    }
+
+    fn dispatch_datagrams(&mut self, token: Token, source: Source, state: &mut S) {
+        let mut buffer = std::mem::take(&mut self.datagram);
+        for _ in 0..DATAGRAMS_PER_TURN {
+            match self.backend.receive_from(source, &mut buffer) {
+                Ok((len, from)) => {
+                    let Some(Entry::Datagrams { handler, .. }) = self.entry_mut(token) else { break };
+                    let Some(mut taken) = handler.take() else { break };
+                    let call = AssertUnwindSafe(|| taken.datagram(token, from, &buffer[..len], state, self));
+                    if catch_unwind(call).is_err() {
+                        tracing::error!(%from, "the handler of a datagram panicked");
+                    }
+                    if let Some(Entry::Datagrams { handler, .. }) = self.entry_mut(token) {
+                        *handler = Some(taken);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.set_ready(token, false);
+                    break;
+                }
+                // What an earlier datagram met on its way, such as a closed port; it is told once.
+                Err(error) => tracing::trace!(%error, "a datagram was not delivered"),
+            }
+        }
+        self.datagram = buffer;
+        if let Some(Entry::Datagrams { is_ready: true, .. }) = self.entry(token) {
+            self.ready.push_back(token);
+        }
+    }
+
+    /// Returns whether that changed it.
+    fn set_ready(&mut self, token: Token, ready: bool) -> bool {
+        match self.entry_mut(token) {
+            Some(Entry::Listener { is_ready, .. } | Entry::Datagrams { is_ready, .. }) => {
+                std::mem::replace(is_ready, ready) != ready
+            }
+            Some(Entry::Stream(_)) | None => false,
+        }
+    }
+
+    /// Calls a connection's handler. What it does wrong ends the connection and nothing else.
+    fn call(
+        &mut self,
+        token: Token,
+        state: &mut S,
+        call: impl FnOnce(&mut dyn Handler<S>, &mut S, &mut Self) -> Result<(), HandlerError>,
+    ) {
+        let Some(mut handler) = stream_mut(&mut self.slots, token).and_then(|stream| stream.handler.take()) else { return };
+        let result = catch_unwind(AssertUnwindSafe(|| call(&mut *handler, state, self)));
+        if let Some(stream) = stream_mut(&mut self.slots, token) {
+            stream.handler = Some(handler);
+        }
+        match result {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                let reason = match error.downcast::<io::Error>() {
+                    Ok(error) => (*error).into(),
+                    Err(error) => Reason::Handler(error),
+                };
+                self.end(token, reason);
+            }
+            Err(_panic) => self.end(token, Reason::Handler("its handler panicked".into())),
+        }
+    }
+
+    /// Writes out what was queued.
+    fn flush(&mut self, state: &mut S) {
+        for token in std::mem::take(&mut self.dirty) {
+            let Some(stream) = stream_mut(&mut self.slots, token) else { continue };
+            stream.is_dirty = false;
+            if stream.ended.is_some() {
+                continue;
+            }
+            if let Err(error) = write_out(&mut *self.backend, stream) {
+                self.end(token, error.into());
+                continue;
+            }
+            if stream.may_write && stream.queue.len() > 0 {
+                // Its share of this turn is used up.
+                stream.is_dirty = true;
+                self.dirty.push(token);
+            }
+            if stream.queue.len() == 0 && stream.closes_when_flushed {
+                self.backend.shutdown_write(stream.source);
+                self.end(token, Reason::Local("flushed"));
+            } else if stream.was_full && stream.queue.len() <= stream.low {
+                stream.was_full = false;
+                self.call(token, state, |handler, state, reactor| handler.drained(token, state, reactor));
+            }
+        }
+    }
+
+    fn end(&mut self, token: Token, reason: Reason) {
+        match self.entry_mut(token) {
+            Some(Entry::Stream(stream)) => {
+                if stream.ended.is_none() {
+                    stream.ended = Some(reason);
+                    self.ended.push(token);
+                }
+            }
+            Some(Entry::Listener { source, .. } | Entry::Datagrams { source, .. }) => {
+                let source = *source;
+                self.backend.close(source);
+                self.vacate(token);
+            }
+            None => {}
+        }
+    }
+
+    /// Closes what is over, and tells its handlers.
+    fn tell_ended(&mut self, state: &mut S) {
+        for token in std::mem::take(&mut self.ended) {
+            self.set_deadline(token, None);
+            let Some(Entry::Stream(stream)) = self.vacate(token) else { continue };
+            let Stream { source, handler, ended, .. } = *stream;
+            self.backend.close(source);
+            let (Some(mut handler), Some(reason)) = (handler, ended) else { continue };
+            if catch_unwind(AssertUnwindSafe(|| handler.closed(token, reason, state, self))).is_err() {
+                tracing::error!("a handler panicked as its connection ended");
+            }
+        }
+    }
+
+    /// The token that the next socket gets.
+    fn vacant(&self) -> Token {
+        let slot = self.free.last().copied().unwrap_or(self.slots.len() as u32);
+        Token { slot, generation: self.slots.get(slot as usize).map_or(0, |slot| slot.generation) }
+    }
+
+    fn fill(&mut self, token: Token, entry: Entry<S>) {
+        match self.free.pop() {
+            Some(slot) => self.slots[slot as usize].entry = Some(entry),
+            None => self.slots.push(Slot { generation: token.generation, entry: Some(entry) }),
+        }
+    }
+
+    fn vacate(&mut self, token: Token) -> Option<Entry<S>> {
+        let slot = self.slots.get_mut(token.slot as usize).filter(|slot| slot.generation == token.generation)?;
+        let entry = slot.entry.take()?;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(token.slot);
+        Some(entry)
+    }
+
+    fn entry(&self, token: Token) -> Option<&Entry<S>> {
+        let slot = self.slots.get(token.slot as usize).filter(|slot| slot.generation == token.generation)?;
+        slot.entry.as_ref()
+    }
+
+    fn entry_mut(&mut self, token: Token) -> Option<&mut Entry<S>> {
+        let slot = self.slots.get_mut(token.slot as usize).filter(|slot| slot.generation == token.generation)?;
+        slot.entry.as_mut()
+    }
+
+    fn stream(&self, token: Token) -> Option<&Stream<S>> {
+        match self.entry(token)? {
+            Entry::Stream(stream) => Some(stream),
+            Entry::Listener { .. } | Entry::Datagrams { .. } => None,
+        }
+    }
+}
+
+/// Which threads a job is for.
+#[derive(Clone, Copy)]
+enum Pool {
+    Workers,
+    Resolvers,
+}
+
+/// In place of the result of a job that panicked.
+struct Panicked(#[expect(dead_code, reason = "kept for whoever debugs")] Box<dyn Any + Send>);
+
+/// A stream by its token, borrowing nothing but the slots.
+fn stream_mut<S>(slots: &mut [Slot<S>], token: Token) -> Option<&mut Stream<S>> {
+    let slot = slots.get_mut(token.slot as usize).filter(|slot| slot.generation == token.generation)?;
+    match slot.entry.as_mut()? {
+        Entry::Stream(stream) => Some(stream),
+        Entry::Listener { .. } | Entry::Datagrams { .. } => None,
+    }
+}
+
+/// Puts a connection on the list of those to be called, if it has reason to be there.
+fn list<S>(stream: &mut Stream<S>, token: Token, ready: &mut VecDeque<Token>) {
+    let has_reason = stream.wants_reading() || stream.is_connecting && stream.may_write;
+    if has_reason && !stream.is_listed {
+        stream.is_listed = true;
+        ready.push_back(token);
+    }
+}
+
+/// Writes until the queue is empty, the kernel is full, or the turn's share is used up.
+fn write_out<S>(backend: &mut dyn Backend, stream: &mut Stream<S>) -> io::Result<()> {
+    let mut share = FLUSH_PER_TURN;
+    while stream.may_write && stream.queue.len() > 0 && share > 0 {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let (count, len) = stream.queue.gather(&mut slices);
+        match backend.write(stream.source, &slices[..count]) {
+            Ok(written) => {
+                // The kernel took what it had room for.
+                stream.may_write = written == len;
+                stream.queue.advance(written);
+                share = share.saturating_sub(written);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.may_write = false,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+impl<S> Drop for Reactor<S> {
+    fn drop(&mut self) {
+        self.shared.end();
+    }
+}
+
+impl<S> std::fmt::Debug for Reactor<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reactor").field("sockets", &(self.slots.len() - self.free.len())).finish_non_exhaustive()
+    }
+}
+
+const WORKERS: usize = 2;
+const RESOLVERS: usize = 2;
+const TIMERS_PER_TURN: usize = 1024;
+const ACCEPTS_PER_TURN: usize = 64;
+const DATAGRAMS_PER_TURN: usize = 64;
+/// What one connection may write in a turn, in bytes, before the others have their turn.
+const FLUSH_PER_TURN: usize = 1024 * 1024;
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+const DATAGRAM_LEN_MAX: usize = 64 * 1024;
