@@ -7,7 +7,10 @@
 //! ```
 //!
 //! Measured from outside, by wall clock, CPU seconds and resident memory.
-#![expect(clippy::print_stdout, reason = "this program prints one line, and is no part of the product")]
+#![expect(
+    clippy::print_stdout,
+    reason = "this program prints one line, and is no part of the product"
+)]
 
 use std::error::Error;
 use std::fs::File;
@@ -27,7 +30,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["send", file, addr] => send(file, addr, "cubic"),
         ["send", file, addr, congestion] => send(file, addr, congestion),
         ["receive", file, addr, piece_len] => receive(file, addr, piece_len.parse()?),
-        _ => Err("usage: floor send FILE ADDR [CONGESTION] | floor receive FILE ADDR PIECE_LEN".into()),
+        _ => {
+            Err("usage: floor send FILE ADDR [CONGESTION] | floor receive FILE ADDR PIECE_LEN"
+                .into())
+        }
     }
 }
 

@@ -40,12 +40,16 @@ pub(crate) fn beginning(
     let stamps = storage.file_stamps();
     let is_anything_there = stamps.iter().flatten().any(|stamp| stamp.len > 0);
     let (trusted, doubtful) = match &record {
-        _ if check_all => (Bitfield::none(layout.piece_count()), all_pieces(layout.piece_count()).collect()),
+        _ if check_all => {
+            (Bitfield::none(layout.piece_count()), all_pieces(layout.piece_count()).collect())
+        }
         Some(record) => {
             let trust = trusted(record, layout, &stamps);
             (trust.bits, trust.recheck)
         }
-        None if is_anything_there => (Bitfield::none(layout.piece_count()), all_pieces(layout.piece_count()).collect()),
+        None if is_anything_there => {
+            (Bitfield::none(layout.piece_count()), all_pieces(layout.piece_count()).collect())
+        }
         None => (Bitfield::none(layout.piece_count()), Vec::new()),
     };
     Beginning { trusted, doubtful, record }
@@ -85,7 +89,11 @@ impl Engine {
             let storage = Arc::clone(&task.storage);
             let expected = task.metainfo.piece_hash(piece);
             reactor.offload(
-                move || storage.hash(piece, &mut Vec::new()).map(|hash| hash.map(|hash| hash == expected)),
+                move || {
+                    storage
+                        .hash(piece, &mut Vec::new())
+                        .map(|hash| hash.map(|hash| hash == expected))
+                },
                 move |done, engine, reactor| engine.piece_checked(id, piece, done, reactor),
             );
         }
@@ -129,7 +137,13 @@ impl Engine {
     }
 
     /// It is known what is on disk: the torrent goes to work.
-    pub(crate) fn begin(&mut self, id: TaskId, have: Bitfield, is_paused: bool, reactor: &mut Reactor<Self>) {
+    pub(crate) fn begin(
+        &mut self,
+        id: TaskId,
+        have: Bitfield,
+        is_paused: bool,
+        reactor: &mut Reactor<Self>,
+    ) {
         let now = reactor.now();
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let (metainfo, priorities, is_sequential) =

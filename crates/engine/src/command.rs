@@ -46,7 +46,12 @@ impl Engine {
         Some((id, published))
     }
 
-    fn new_task(&mut self, metainfo: Metainfo, options: &AddOptions, reactor: &Reactor<Self>) -> Task {
+    fn new_task(
+        &mut self,
+        metainfo: Metainfo,
+        options: &AddOptions,
+        reactor: &Reactor<Self>,
+    ) -> Task {
         let now = reactor.now();
         let layout = Arc::clone(metainfo.layout());
         let storage = Storage::new(
@@ -60,7 +65,8 @@ impl Engine {
             },
         );
         let have = Bitfield::none(layout.piece_count());
-        let swarm = self.new_swarm(now, &metainfo, have, &options.priorities, options.is_sequential);
+        let swarm =
+            self.new_swarm(now, &metainfo, have, &options.priorities, options.is_sequential);
         let tiers = options.trackers.clone().unwrap_or_else(|| metainfo.trackers().to_vec());
         let announcer = Announcer::new(tiers, torrent::Rng::from_seed(self.rng.u64()));
         let mut task = Task {
@@ -72,11 +78,12 @@ impl Engine {
             stage: Stage::Checking(Check::default()),
             swarm,
             announcer,
+            announce_timer: None,
             connections: BTreeMap::new(),
             half_open: BTreeSet::new(),
             down: TokenBucket::new(now, options.download_limit),
             up: TokenBucket::new(now, options.upload_limit),
-            published: Published::new(crate::status::TorrentStatus::empty()),
+            published: Published::default(),
             earlier: (0, 0),
             is_dirty: false,
             save_at: now,
@@ -87,12 +94,18 @@ impl Engine {
             reading: BTreeMap::new(),
         };
         task.swarm.set_upload_capacity(options.upload_limit.or(self.config.limits.upload));
-        task.published = Published::new(task.status(now));
+        task.published.publish(task.status(now));
         task
     }
 
     /// It is known what was remembered of a torrent and what has changed since.
-    fn begun(&mut self, id: TaskId, beginning: Beginning, is_paused: bool, reactor: &mut Reactor<Self>) {
+    fn begun(
+        &mut self,
+        id: TaskId,
+        beginning: Beginning,
+        is_paused: bool,
+        reactor: &mut Reactor<Self>,
+    ) {
         let Beginning { trusted, doubtful, record } = beginning;
         let Some(task) = self.tasks.get_mut(&id) else { return };
         if let Some(record) = record {
@@ -132,14 +145,9 @@ impl Engine {
             }
             // Whatever broke may have taken verified data with it: what changed is hashed again.
             Stage::Failed(_) => {
-                task.stage = Stage::Checking(Check::default());
-                let (metainfo, storage) = (Arc::clone(&task.metainfo), Arc::clone(&task.storage));
-                let have = task.swarm.have().clone();
-                self.state_changed(id, reactor);
-                reactor.offload(
-                    move || crate::check::still_there(&metainfo, &storage, &have),
-                    move |beginning, engine, reactor| engine.begun(id, beginning, false, reactor),
-                );
+                let have = task.swarm.have();
+                let (nothing, doubtful) = (Bitfield::none(have.len()), have.iter().collect());
+                self.start_check(id, nothing, doubtful, false, reactor);
             }
             Stage::Running | Stage::Stopped => {}
         }
@@ -211,7 +219,12 @@ impl Engine {
         task.swarm.set_upload_capacity(upload.or(self.config.limits.upload));
     }
 
-    pub(crate) fn set_priorities(&mut self, id: TaskId, priorities: Vec<u8>, reactor: &mut Reactor<Self>) {
+    pub(crate) fn set_priorities(
+        &mut self,
+        id: TaskId,
+        priorities: Vec<u8>,
+        reactor: &mut Reactor<Self>,
+    ) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let layout = Arc::clone(task.metainfo.layout());
         if priorities.len() != layout.files().len() {

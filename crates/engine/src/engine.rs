@@ -31,6 +31,8 @@ use crate::tracker::UdpExchange;
 pub(crate) struct Engine {
     pub(crate) config: SessionConfig,
     pub(crate) peer_id: PeerId,
+    /// What trackers know us by when our address changes.
+    pub(crate) key: u32,
     pub(crate) rng: Rng,
     pub(crate) tasks: BTreeMap<TaskId, Task>,
     pub(crate) by_hash: BTreeMap<InfoHash, TaskId>,
@@ -66,10 +68,16 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    pub(crate) fn new(config: SessionConfig, store: Option<Arc<ResumeStore>>, now: Instant, seed: u64) -> Self {
+    pub(crate) fn new(
+        config: SessionConfig,
+        store: Option<Arc<ResumeStore>>,
+        now: Instant,
+        seed: u64,
+    ) -> Self {
         let mut rng = Rng::from_seed(config.seed.unwrap_or(seed));
         Self {
             peer_id: PeerId::generate(&mut rng),
+            key: rng.u32(),
             rng,
             tasks: BTreeMap::new(),
             by_hash: BTreeMap::new(),
@@ -123,7 +131,8 @@ impl Engine {
             seeding: SEEDING_POLICY,
         };
         let rng = Rng::from_seed(self.rng.u64());
-        let mut swarm = Swarm::new(now, metainfo.info_hash(), layout, have, &priorities, config, rng);
+        let mut swarm =
+            Swarm::new(now, metainfo.info_hash(), layout, have, &priorities, config, rng);
         swarm.set_sequential(is_sequential);
         swarm.set_upload_capacity(self.config.limits.upload);
         swarm
@@ -281,9 +290,15 @@ impl Engine {
     }
 
     /// Closes every connection of a torrent.
-    pub(crate) fn close_peers(&mut self, id: TaskId, reason: &'static str, reactor: &mut Reactor<Self>) {
+    pub(crate) fn close_peers(
+        &mut self,
+        id: TaskId,
+        reason: &'static str,
+        reactor: &mut Reactor<Self>,
+    ) {
         let Some(task) = self.tasks.get(&id) else { return };
-        let tokens: Vec<Token> = task.connections.values().chain(&task.half_open).copied().collect();
+        let tokens: Vec<Token> =
+            task.connections.values().chain(&task.half_open).copied().collect();
         for token in tokens {
             reactor.close(token, reason);
         }

@@ -195,7 +195,10 @@ mod tests {
         let url = serve(|port| {
             format!("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:{port}/\r\nContent-Length: 0\r\n\r\n").into()
         });
-        assert_eq!(fetch(&url, "test", 100), Err(HttpError::Unreachable("too many redirects".to_owned())));
+        assert_eq!(
+            fetch(&url, "test", 100),
+            Err(HttpError::Unreachable("too many redirects".to_owned()))
+        );
     }
 
     #[test]
@@ -212,7 +215,9 @@ mod tests {
         let url = format!("http://{}/", listener.local_addr().expect("bound"));
         let http = Http::new("test", None).expect("a thread");
         let (sender, receiver) = std::sync::mpsc::channel();
-        http.get(&url, 100, Duration::from_millis(50), move |answer| sender.send(answer).expect("waiting"));
+        http.get(&url, 100, Duration::from_millis(50), move |answer| {
+            sender.send(answer).expect("waiting");
+        });
         assert_eq!(receiver.recv().expect("called"), Err(HttpError::Silent));
     }
 }

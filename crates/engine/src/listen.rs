@@ -79,8 +79,11 @@ impl Engine {
     ) -> io::Result<Vec<SocketAddr>> {
         let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
         let families = config.bind.as_ref().map_or(&any[..], std::slice::from_ref);
-        let options =
-            ListenOptions { v6_only: true, congestion: self.config.congestion.clone(), ..ListenOptions::default() };
+        let options = ListenOptions {
+            v6_only: true,
+            congestion: self.config.congestion.clone(),
+            ..ListenOptions::default()
+        };
         let mut doors: Vec<(Token, SocketAddr)> = Vec::new();
         let mut port = port;
         let mut failure = None;
@@ -92,14 +95,18 @@ impl Engine {
                     doors.push((token, addr));
                 }
                 // A system without IPv6 is no reason not to listen.
-                Err(error) if ip.is_ipv6() && !doors.is_empty() && error.kind() != io::ErrorKind::AddrInUse => {
+                Err(error)
+                    if ip.is_ipv6()
+                        && !doors.is_empty()
+                        && error.kind() != io::ErrorKind::AddrInUse =>
+                {
                     tracing::info!(%error, "no IPv6");
                 }
                 Err(error) => failure = Some(error),
             }
         }
         for &(_, addr) in &doors {
-            match reactor.bind_udp(addr, &options_udp(), Box::new(Datagrams)) {
+            match reactor.bind_udp(addr, &options, Box::new(Datagrams)) {
                 Ok(token) => self.udp.push((addr, token)),
                 Err(error) => failure = Some(error),
             }
@@ -107,7 +114,7 @@ impl Engine {
         match failure {
             None => Ok(doors.into_iter().map(|(_, addr)| addr).collect()),
             Some(error) => {
-                for (token, _) in doors.into_iter().map(|(token, addr)| (token, addr)) {
+                for (token, _) in doors.into_iter() {
                     reactor.close(token, "another port is tried");
                 }
                 for (_, token) in self.udp.drain(..) {

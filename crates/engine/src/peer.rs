@@ -48,7 +48,11 @@ impl PeerConnection {
 
     /// A connection that came to us.
     pub(crate) const fn incoming(addr: SocketAddr) -> Self {
-        Self { addr, stage: Stage::Greeting { wanted: None, bytes: Vec::new() }, messages: Vec::new() }
+        Self {
+            addr,
+            stage: Stage::Greeting { wanted: None, bytes: Vec::new() },
+            messages: Vec::new(),
+        }
     }
 
     /// Reads until the handshake is whole; then the peer joins the swarm.
@@ -73,7 +77,9 @@ impl PeerConnection {
         let Some(whole) = bytes.first_chunk() else { return Ok(()) };
         let theirs = Handshake::decode(whole)?;
         let (task, direction) = match *wanted {
-            Some((_, info_hash)) if info_hash != theirs.info_hash => return Err(PeerFault::WrongInfoHash.into()),
+            Some((_, info_hash)) if info_hash != theirs.info_hash => {
+                return Err(PeerFault::WrongInfoHash.into());
+            }
             Some((task, _)) => (task, Direction::Outgoing),
             None => {
                 let task = engine.task_for_peer(theirs.info_hash).ok_or(Parting::UnknownTorrent)?;
@@ -81,10 +87,18 @@ impl PeerConnection {
                 (task, Direction::Incoming)
             }
         };
-        let new = NewPeer { addr: self.addr, direction, peer_id: theirs.peer_id, reserved: theirs.reserved };
+        let new = NewPeer {
+            addr: self.addr,
+            direction,
+            peer_id: theirs.peer_id,
+            reserved: theirs.reserved,
+        };
         let piece_count = engine.piece_count(task).ok_or(Parting::UnknownTorrent)?;
         let key = engine.add_peer(task, token, &new, reactor)?;
-        let limits = MessageLimits { bitfield_len: piece_count.div_ceil(8) as usize, ..MessageLimits::default() };
+        let limits = MessageLimits {
+            bitfield_len: piece_count.div_ceil(8) as usize,
+            ..MessageLimits::default()
+        };
         self.stage = Stage::Talking { task, key, inbox: Inbox::new(limits) };
         reactor.set_deadline(token, None);
         reactor.set_water(token, UPLOAD_HIGH, UPLOAD_LOW);
@@ -105,8 +119,10 @@ impl PeerConnection {
         let pending = inbox.pending_mut();
         let pending_len = pending.len().min(allowed);
         let rest_len = buffer.as_ref().len().min(allowed - pending_len);
-        let mut slices =
-            [IoSliceMut::new(&mut pending[..pending_len]), IoSliceMut::new(&mut buffer.as_mut()[..rest_len])];
+        let mut slices = [
+            IoSliceMut::new(&mut pending[..pending_len]),
+            IoSliceMut::new(&mut buffer.as_mut()[..rest_len]),
+        ];
         let slices = if pending_len == 0 { &mut slices[1..] } else { &mut slices[..] };
         let count = match reactor.read_vectored(token, slices)? {
             Read::Data(count) => count,
@@ -179,7 +195,13 @@ impl Handler<Engine> for PeerConnection {
         Ok(())
     }
 
-    fn closed(&mut self, token: Token, reason: Reason, engine: &mut Engine, reactor: &mut Reactor<Engine>) {
+    fn closed(
+        &mut self,
+        token: Token,
+        reason: Reason,
+        engine: &mut Engine,
+        reactor: &mut Reactor<Engine>,
+    ) {
         let talking = match self.stage {
             Stage::Talking { task, key, .. } => Some((task, key)),
             Stage::Dialling(..) | Stage::Greeting { .. } => None,

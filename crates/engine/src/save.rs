@@ -5,7 +5,7 @@
 //! that was written to after that looks changed at the next start, and is hashed again.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use reactor::Reactor;
 
@@ -33,14 +33,13 @@ impl Engine {
         task.is_dirty = false;
         task.save_at = reactor.now() + SAVE_EVERY;
         let mut record = ResumeRecord {
-            metainfo: task.metainfo.as_bytes().to_vec(),
+            metainfo: task.metainfo.as_bytes().into(),
             dir: task.dir.clone(),
             bits: task.swarm.have().clone(),
             stamps: Vec::new(),
             priorities: task.priorities.clone(),
             downloaded: task.earlier.0 + task.swarm.downloaded(),
             uploaded: task.earlier.1 + task.swarm.uploaded(),
-            added_at: SystemTime::now(),
             is_paused: matches!(task.stage, Stage::Paused),
             peers: task.swarm.known.iter().take(PEERS_SAVED_MAX).collect(),
         };
@@ -52,7 +51,7 @@ impl Engine {
                     return Err(error.to_string());
                 }
                 record.stamps = storage.file_stamps();
-                store.save(&[(info_hash, record)]).map_err(|error| error.to_string())
+                store.save(&info_hash, &record).map_err(|error| error.to_string())
             },
             move |done, engine, _| {
                 if let Some(task) = engine.tasks.get_mut(&id) {

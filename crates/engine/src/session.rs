@@ -8,10 +8,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use reactor::{Reactor, Remote};
+use torrent::InfoHash;
 use torrent::metainfo::Metainfo;
 use torrent::swarm::{PeerStatus, Source};
 use torrent::tracker::TrackerStatus;
-use torrent::InfoHash;
 
 use crate::engine::Engine;
 use crate::event::Event;
@@ -119,7 +119,8 @@ impl Session {
                 tracing::error!(%error, "the event loop failed");
             }
         })?;
-        let (remote, addrs) = receiver.recv().map_err(|_gone| std::io::Error::other("the engine thread died"))??;
+        let (remote, addrs) =
+            receiver.recv().map_err(|_gone| std::io::Error::other("the engine thread died"))??;
         Ok(Self { inner: Arc::new(Inner { remote, addrs, thread: Mutex::new(Some(thread)) }) })
     }
 
@@ -138,7 +139,8 @@ impl Session {
             return Err(AddError::Priorities { given: options.priorities.len(), files });
         }
         let info_hash = metainfo.info_hash();
-        let added = ask(&self.inner.remote, move |engine, reactor| engine.add(metainfo, options, reactor))?;
+        let added =
+            ask(&self.inner.remote, move |engine, reactor| engine.add(metainfo, options, reactor))?;
         let (id, published) = added.ok_or(AddError::Duplicate(info_hash))?;
         Ok(Torrent { remote: self.inner.remote.clone(), id, info_hash, published })
     }
@@ -157,20 +159,25 @@ impl Session {
     /// # Errors
     /// If the session has ended.
     pub fn set_limits(&self, download: Option<u64>, upload: Option<u64>) -> Result<(), Gone> {
-        ask(&self.inner.remote, move |engine, reactor| engine.set_session_limits(download, upload, reactor))
+        ask(&self.inner.remote, move |engine, reactor| {
+            engine.set_session_limits(download, upload, reactor);
+        })
     }
 
     /// Ends the session: peers are closed, trackers told, the state saved. Returns when all is done
     /// or `patience` is over; either way the session has ended.
     pub fn shutdown(&self, patience: Duration) {
         let (done, is_done) = channel();
-        let posted = self.inner.remote.post(move |engine: &mut Engine, reactor: &mut Reactor<Engine>| {
-            engine.stop_all(done, reactor);
-        });
+        let posted =
+            self.inner.remote.post(move |engine: &mut Engine, reactor: &mut Reactor<Engine>| {
+                engine.stop_all(done, reactor);
+            });
         if posted.is_ok() {
             match is_done.recv_timeout(patience) {
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => {}
-                Err(RecvTimeoutError::Timeout) => tracing::warn!("not all trackers could be told that we stop"),
+                Err(RecvTimeoutError::Timeout) => {
+                    tracing::warn!("not all trackers could be told that we stop");
+                }
             }
         }
         self.inner.end();
@@ -258,7 +265,9 @@ impl Torrent {
     /// # Errors
     /// If the session has ended.
     pub fn add_peer(&self, addr: SocketAddr) -> Result<(), Gone> {
-        self.tell(move |engine, id, reactor| engine.add_addresses(id, &[addr], Source::Manual, reactor))
+        self.tell(move |engine, id, reactor| {
+            engine.add_addresses(id, &[addr], Source::Manual, reactor);
+        })
     }
 
     /// Its connected peers.
@@ -268,7 +277,8 @@ impl Torrent {
     pub fn peers(&self) -> Result<Vec<PeerStatus>, Gone> {
         self.tell(|engine, id, reactor| {
             let task = engine.tasks.get(&id);
-            task.map(|task| task.swarm.peers(reactor.now()).map(|(_, peer)| peer).collect()).unwrap_or_default()
+            task.map(|task| task.swarm.peers(reactor.now()).map(|(_, peer)| peer).collect())
+                .unwrap_or_default()
         })
     }
 
@@ -277,7 +287,9 @@ impl Torrent {
     /// # Errors
     /// If the session has ended.
     pub fn trackers(&self) -> Result<Vec<TrackerStatus>, Gone> {
-        self.tell(|engine, id, _| engine.tasks.get(&id).map(|task| task.announcer.status()).unwrap_or_default())
+        self.tell(|engine, id, _| {
+            engine.tasks.get(&id).map(|task| task.announcer.status()).unwrap_or_default()
+        })
     }
 
     fn tell<T: Send + 'static>(
@@ -316,7 +328,8 @@ fn prepare(
 
 fn wanted(config: &SessionConfig) -> String {
     let (first, last) = (config.listen.ports.start(), config.listen.ports.end());
-    let ports = if first == last { format!("port {first}") } else { format!("ports {first} to {last}") };
+    let ports =
+        if first == last { format!("port {first}") } else { format!("ports {first} to {last}") };
     match config.listen.bind {
         Some(ip) => format!("{ports} of {ip}"),
         None => ports,
@@ -326,7 +339,8 @@ fn wanted(config: &SessionConfig) -> String {
 /// Where state is kept if nothing else is said: `$XDG_STATE_HOME/flotilla`, or
 /// `~/.local/state/flotilla`.
 pub fn default_state_dir() -> Option<PathBuf> {
-    let from_env = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let from_env =
+        |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     from_env("XDG_STATE_HOME")
         .filter(|dir| dir.is_absolute())
         .or_else(|| Some(from_env("HOME")?.join(".local/state")))

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 /// What a torrent is doing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TorrentState {
     /// What is on disk is being hashed: so many pieces of so many.
@@ -23,11 +23,12 @@ pub enum TorrentState {
     /// The disk failed; it goes on after a resume.
     Failed(String),
     /// It is being removed, or the session ends.
+    #[default]
     Stopped,
 }
 
 /// A snapshot, at most half a second old while things move.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct TorrentStatus {
     /// Its name, for people.
     pub name: String,
@@ -77,19 +78,19 @@ impl TorrentStatus {
 
     /// What is here of what is wanted, 0.0 to 1.0.
     pub fn progress(&self) -> f64 {
-        if self.wanted_len == 0 { 1.0 } else { self.wanted_done_len as f64 / self.wanted_len as f64 }
+        if self.wanted_len == 0 {
+            1.0
+        } else {
+            self.wanted_done_len as f64 / self.wanted_len as f64
+        }
     }
 }
 
 /// Where the engine leaves the newest snapshot for any thread to take.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Published(Arc<RwLock<Arc<TorrentStatus>>>);
 
 impl Published {
-    pub(crate) fn new(status: TorrentStatus) -> Self {
-        Self(Arc::new(RwLock::new(Arc::new(status))))
-    }
-
     pub(crate) fn read(&self) -> Arc<TorrentStatus> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }

@@ -45,7 +45,9 @@ impl Engine {
                         write(reactor, token, data);
                     }
                 }
-                Output::Verify(job) if task.storing.contains_key(&job.piece) => task.verify_later.push(job),
+                Output::Verify(job) if task.storing.contains_key(&job.piece) => {
+                    task.verify_later.push(job);
+                }
                 Output::Verify(job) => self.verify(id, job, reactor),
                 Output::Store(job) => self.store_unverified(id, job, reactor),
                 Output::PieceVerified(piece) => {
@@ -117,7 +119,11 @@ impl Engine {
         let (piece, len) = (job.piece, held_len(&job));
         *task.storing.entry(piece).or_default() += 1;
         reactor.offload(
-            move || job.blocks.into_iter().try_for_each(|(offset, data)| storage.write(piece, offset, &[data])),
+            move || {
+                job.blocks
+                    .into_iter()
+                    .try_for_each(|(offset, data)| storage.write(piece, offset, &[data]))
+            },
             move |done: Result<(), DiskError>, engine, reactor| {
                 let Some(task) = engine.tasks.get_mut(&id) else { return };
                 task.swarm.handle_stored(len);
@@ -126,8 +132,10 @@ impl Engine {
                 } else {
                     task.storing.remove(&piece);
                 }
-                let ready: Vec<VerifyJob> =
-                    task.verify_later.extract_if(.., |job| !task.storing.contains_key(&job.piece)).collect();
+                let ready: Vec<VerifyJob> = task
+                    .verify_later
+                    .extract_if(.., |job| !task.storing.contains_key(&job.piece))
+                    .collect();
                 match done {
                     Ok(()) => ready.into_iter().for_each(|job| engine.verify(id, job, reactor)),
                     Err(error) => engine.fail(id, error.to_string(), reactor),
@@ -139,7 +147,12 @@ impl Engine {
     }
 
     /// How many bytes a connection may read now; `None` if it has to wait, and will be woken.
-    pub(crate) fn allow_reading(&mut self, id: TaskId, token: Token, reactor: &mut Reactor<Self>) -> Option<usize> {
+    pub(crate) fn allow_reading(
+        &mut self,
+        id: TaskId,
+        token: Token,
+        reactor: &mut Reactor<Self>,
+    ) -> Option<usize> {
         let now = reactor.now();
         let held: u64 = self.tasks.values().map(|task| task.swarm.held_len()).sum();
         if held >= self.config.limits.memory_max {
@@ -230,7 +243,13 @@ impl Engine {
         }
     }
 
-    fn span_read(&mut self, id: TaskId, run: ReadRun, done: Result<Bytes, DiskError>, reactor: &mut Reactor<Self>) {
+    fn span_read(
+        &mut self,
+        id: TaskId,
+        run: ReadRun,
+        done: Result<Bytes, DiskError>,
+        reactor: &mut Reactor<Self>,
+    ) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         if let Some(reading) = task.reading.get_mut(&run.peer) {
             *reading = reading.saturating_sub(run.span.len as usize);
@@ -248,7 +267,8 @@ impl Engine {
 
     pub(crate) fn pump_all_uploads(&mut self, id: TaskId, reactor: &mut Reactor<Self>) {
         let Some(task) = self.tasks.get(&id) else { return };
-        let keys: Vec<PeerKey> = task.connections.keys().copied().filter(|&key| task.swarm.has_requests(key)).collect();
+        let keys: Vec<PeerKey> =
+            task.connections.keys().copied().filter(|&key| task.swarm.has_requests(key)).collect();
         for key in keys {
             self.pump_uploads(id, key, reactor);
         }

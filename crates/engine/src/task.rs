@@ -1,12 +1,11 @@
 //! One torrent in the engine: its brain, its files, its trackers, and what it is doing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use reactor::Token;
+use reactor::{TimerId, Token};
 use torrent::metainfo::{FileLayout, Metainfo};
 use torrent::rate::TokenBucket;
 use torrent::swarm::{PeerKey, Swarm, VerifyJob};
@@ -14,7 +13,6 @@ use torrent::tracker::{Announcer, TrackerState};
 use torrent::{Bitfield, InfoHash, PieceIndex};
 
 use crate::disk::Storage;
-use crate::settings::AddOptions;
 use crate::status::{Published, TorrentState, TorrentStatus};
 
 /// A torrent of this session. Never used again for another, even of the same info hash.
@@ -60,6 +58,7 @@ pub(crate) struct Task {
     pub(crate) stage: Stage,
     pub(crate) swarm: Swarm,
     pub(crate) announcer: Announcer,
+    pub(crate) announce_timer: Option<TimerId>,
     pub(crate) connections: BTreeMap<PeerKey, Token>,
     /// Connections that have not shaken hands yet.
     pub(crate) half_open: BTreeSet<Token>,
@@ -91,7 +90,9 @@ impl Task {
 
     pub(crate) fn state(&self) -> TorrentState {
         match &self.stage {
-            Stage::Checking(check) => TorrentState::Checking { done: check.done, total: check.total },
+            Stage::Checking(check) => {
+                TorrentState::Checking { done: check.done, total: check.total }
+            }
             Stage::Running if self.swarm.is_completed() => TorrentState::Seeding,
             Stage::Running => TorrentState::Downloading,
             Stage::Paused => TorrentState::Paused,
@@ -104,7 +105,10 @@ impl Task {
     fn wanted_lens(&self) -> (u64, u64) {
         let layout = self.metainfo.layout();
         let priorities = piece_priorities(layout, &self.priorities);
-        let wanted = (0..layout.piece_count()).map(PieceIndex).zip(priorities).filter(|(_, priority)| *priority > 0);
+        let wanted = (0..layout.piece_count())
+            .map(PieceIndex)
+            .zip(priorities)
+            .filter(|(_, priority)| *priority > 0);
         wanted.fold((0, 0), |(all, here), (piece, _)| {
             let len = u64::from(layout.len_of(piece));
             (all + len, here + if self.swarm.have().has(piece) { len } else { 0 })
@@ -125,13 +129,15 @@ impl Task {
         let done_len = match have.count() {
             0 => 0,
             count => {
-                let short = if have.has(last) { layout.piece_len() - layout.len_of(last) } else { 0 };
+                let short =
+                    if have.has(last) { layout.piece_len() - layout.len_of(last) } else { 0 };
                 u64::from(count) * u64::from(layout.piece_len()) - u64::from(short)
             }
         };
         let download_rate = self.swarm.download_rate(now);
         let missing = wanted_len - wanted_done_len;
-        let eta = (missing > 0 && download_rate > 0).then(|| Duration::from_secs(missing / download_rate));
+        let eta = (missing > 0 && download_rate > 0)
+            .then(|| Duration::from_secs(missing / download_rate));
         TorrentStatus {
             name: self.metainfo.name().to_owned(),
             state: self.state(),
@@ -151,7 +157,9 @@ impl Task {
             peers_known: self.swarm.known.len(),
             eta,
             tracker_trouble: self.tracker_trouble(),
-            seeding_for: self.completed_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at)),
+            seeding_for: self
+                .completed_at
+                .map_or(Duration::ZERO, |at| now.saturating_duration_since(at)),
         }
     }
 
@@ -161,7 +169,9 @@ impl Task {
         if trackers.iter().any(|tracker| matches!(tracker.state, TrackerState::Working)) {
             return None;
         }
-        trackers.into_iter().find_map(|tracker| Some(format!("{}: {}", tracker.url, tracker.last_error?)))
+        trackers
+            .into_iter()
+            .find_map(|tracker| Some(format!("{}: {}", tracker.url, tracker.last_error?)))
     }
 }
 
@@ -169,7 +179,11 @@ impl Task {
 pub(crate) fn piece_priorities(layout: &FileLayout, files: &[u8]) -> Vec<u8> {
     let mut pieces = vec![0_u8; layout.piece_count() as usize];
     for (index, file) in layout.files().iter().enumerate() {
-        let priority = if file.is_pad { 0 } else { files.get(index).copied().unwrap_or(PRIORITY_USUAL).min(7) };
+        let priority = if file.is_pad {
+            0
+        } else {
+            files.get(index).copied().unwrap_or(PRIORITY_USUAL).min(7)
+        };
         let range = layout.file_pieces(index);
         for piece in &mut pieces[range.start as usize..range.end as usize] {
             *piece = priority.max(*piece);
@@ -180,12 +194,9 @@ pub(crate) fn piece_priorities(layout: &FileLayout, files: &[u8]) -> Vec<u8> {
 
 /// Which files are wanted.
 pub(crate) fn wanted_files(layout: &FileLayout, priorities: &[u8]) -> Vec<bool> {
-    (0..layout.files().len()).map(|index| priorities.get(index).is_none_or(|&priority| priority > 0)).collect()
-}
-
-/// The peers that were named for it.
-pub(crate) fn first_peers(options: &AddOptions) -> &[SocketAddr] {
-    &options.peers
+    (0..layout.files().len())
+        .map(|index| priorities.get(index).is_none_or(|&priority| priority > 0))
+        .collect()
 }
 
 const PRIORITY_USUAL: u8 = 4;

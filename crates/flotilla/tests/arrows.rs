@@ -3,8 +3,12 @@
 use std::path::Path;
 
 /// Each crate of ours, and what it may import of ours.
-const ARROWS: [(&str, &[&str]); 4] =
-    [("reactor", &[]), ("torrent", &[]), ("engine", &["reactor", "torrent"]), ("flotilla", &["engine", "reactor", "torrent"])];
+const ARROWS: [(&str, &[&str]); 4] = [
+    ("reactor", &[]),
+    ("torrent", &[]),
+    ("engine", &["reactor", "torrent"]),
+    ("flotilla", &["engine", "reactor", "torrent"]),
+];
 
 #[test]
 fn no_crate_imports_what_it_should_not_know() {
@@ -19,7 +23,8 @@ fn no_crate_imports_what_it_should_not_know() {
     assert_eq!(found, known, "a new crate needs its arrows in ARCHITECTURE.md and here");
 
     for (name, may_import) in ARROWS {
-        let manifest = std::fs::read_to_string(crates.join(name).join("Cargo.toml")).expect("a manifest");
+        let manifest =
+            std::fs::read_to_string(crates.join(name).join("Cargo.toml")).expect("a manifest");
         for (other, _) in ARROWS {
             let imports = manifest.lines().any(|line| {
                 line.strip_prefix(other).is_some_and(|rest| rest.starts_with(['.', ' ', '=']))

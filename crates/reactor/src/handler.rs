@@ -16,7 +16,12 @@ pub trait Handler<S> {
     ///
     /// # Errors
     /// End the connection.
-    fn connected(&mut self, token: Token, state: &mut S, reactor: &mut Reactor<S>) -> Result<(), HandlerError> {
+    fn connected(
+        &mut self,
+        token: Token,
+        state: &mut S,
+        reactor: &mut Reactor<S>,
+    ) -> Result<(), HandlerError> {
         let _ = (token, state, reactor);
         Ok(())
     }
@@ -26,13 +31,23 @@ pub trait Handler<S> {
     ///
     /// # Errors
     /// End the connection.
-    fn readable(&mut self, token: Token, state: &mut S, reactor: &mut Reactor<S>) -> Result<(), HandlerError>;
+    fn readable(
+        &mut self,
+        token: Token,
+        state: &mut S,
+        reactor: &mut Reactor<S>,
+    ) -> Result<(), HandlerError>;
 
     /// The write queue has fallen to the low-water mark, after it had been above the high one.
     ///
     /// # Errors
     /// End the connection.
-    fn drained(&mut self, token: Token, state: &mut S, reactor: &mut Reactor<S>) -> Result<(), HandlerError> {
+    fn drained(
+        &mut self,
+        token: Token,
+        state: &mut S,
+        reactor: &mut Reactor<S>,
+    ) -> Result<(), HandlerError> {
         let _ = (token, state, reactor);
         Ok(())
     }
@@ -44,13 +59,26 @@ pub trait Handler<S> {
 /// Takes in connections.
 pub trait Acceptor<S> {
     /// A connection has come. [`Reactor::attach`] keeps it; dropped, it is closed.
-    fn accepted(&mut self, listener: Token, connection: Accepted, state: &mut S, reactor: &mut Reactor<S>);
+    fn accepted(
+        &mut self,
+        listener: Token,
+        connection: Accepted,
+        state: &mut S,
+        reactor: &mut Reactor<S>,
+    );
 }
 
 /// Takes in datagrams.
 pub trait DatagramHandler<S> {
     /// A datagram has come.
-    fn datagram(&mut self, token: Token, from: SocketAddr, data: &[u8], state: &mut S, reactor: &mut Reactor<S>);
+    fn datagram(
+        &mut self,
+        token: Token,
+        from: SocketAddr,
+        data: &[u8],
+        state: &mut S,
+        reactor: &mut Reactor<S>,
+    );
 }
 
 /// A connection that has come and has no handler yet.

@@ -81,7 +81,9 @@ mod write_queue;
 
 pub use backend::simulated;
 pub use backend::{Backend, Event, Source, Wake};
-pub use handler::{Accepted, Acceptor, Closed, DatagramHandler, Handler, HandlerError, Read, Reason};
+pub use handler::{
+    Accepted, Acceptor, Closed, DatagramHandler, Handler, HandlerError, Read, Reason,
+};
 pub use options::{ConnectOptions, ListenOptions};
 pub use reactor::Reactor;
 pub use remote::{Gone, Remote};

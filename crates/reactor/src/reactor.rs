@@ -12,7 +12,9 @@ use bytes::Bytes;
 
 use crate::backend::epoll::Epoll;
 use crate::backend::{Backend, Event, Source};
-use crate::handler::{Accepted, Acceptor, Closed, DatagramHandler, Handler, HandlerError, Read, Reason};
+use crate::handler::{
+    Accepted, Acceptor, Closed, DatagramHandler, Handler, HandlerError, Read, Reason,
+};
 use crate::remote::{Post, Remote, Shared};
 use crate::stream::{Entry, Stream};
 use crate::timer::{TimerId, Timers};
@@ -35,7 +37,7 @@ pub struct Reactor<S> {
     timers: Timers<Call<S>>,
     /// Calls for this turn or the next.
     calls: VecDeque<Call<S>>,
-    hooks: Vec<Box<dyn FnMut(&mut S, &mut Self)>>,
+    hooks: Vec<Hook<S>>,
     shared: Arc<Shared<S>>,
     workers: WorkerPool,
     resolvers: WorkerPool,
@@ -54,6 +56,7 @@ struct Slot<S> {
 }
 
 type Call<S> = Box<dyn FnOnce(&mut S, &mut Reactor<S>)>;
+type Hook<S> = Box<dyn FnMut(&mut S, &mut Reactor<S>)>;
 type Finish<S> = Box<dyn FnOnce(Box<dyn Any + Send>, &mut S, &mut Reactor<S>)>;
 
 impl<S: 'static> Reactor<S> {
@@ -158,14 +161,21 @@ impl<S: 'static> Reactor<S> {
     ///
     /// # Errors
     /// If the system has no room for it; it is closed.
-    pub fn attach(&mut self, accepted: Accepted, handler: Box<dyn Handler<S>>) -> io::Result<Token> {
+    pub fn attach(
+        &mut self,
+        accepted: Accepted,
+        handler: Box<dyn Handler<S>>,
+    ) -> io::Result<Token> {
         if self.unclaimed != Some(accepted.source) {
             return Err(io::ErrorKind::NotConnected.into());
         }
         let token = self.vacant();
         self.backend.register(accepted.source, token)?;
         self.unclaimed = None;
-        self.fill(token, Entry::Stream(Box::new(Stream::new(accepted.source, accepted.peer, handler, false))));
+        self.fill(
+            token,
+            Entry::Stream(Box::new(Stream::new(accepted.source, accepted.peer, handler, false))),
+        );
         Ok(token)
     }
 
@@ -220,7 +230,11 @@ impl<S: 'static> Reactor<S> {
     ///
     /// # Errors
     /// As [`read`](Self::read).
-    pub fn read_vectored(&mut self, token: Token, slices: &mut [IoSliceMut<'_>]) -> io::Result<Read> {
+    pub fn read_vectored(
+        &mut self,
+        token: Token,
+        slices: &mut [IoSliceMut<'_>],
+    ) -> io::Result<Read> {
         let Some(stream) = stream_mut(&mut self.slots, token) else {
             return Err(io::ErrorKind::NotConnected.into());
         };
@@ -252,7 +266,8 @@ impl<S: 'static> Reactor<S> {
     /// # Errors
     /// If the connection is over or about to be.
     pub fn write(&mut self, token: Token, chunk: impl Into<Bytes>) -> Result<(), Closed> {
-        let stream = stream_mut(&mut self.slots, token).filter(|stream| stream.ended.is_none() && !stream.closes_when_flushed);
+        let stream = stream_mut(&mut self.slots, token)
+            .filter(|stream| stream.ended.is_none() && !stream.closes_when_flushed);
         let stream = stream.ok_or(Closed)?;
         stream.queue.push(chunk.into());
         stream.was_full |= stream.queue.len() >= stream.high;
@@ -326,7 +341,11 @@ impl<S: 'static> Reactor<S> {
     }
 
     /// Calls back at a time, or in the next turn if that has passed.
-    pub fn add_timer(&mut self, at: Instant, call: impl FnOnce(&mut S, &mut Self) + 'static) -> TimerId {
+    pub fn add_timer(
+        &mut self,
+        at: Instant,
+        call: impl FnOnce(&mut S, &mut Self) + 'static,
+    ) -> TimerId {
         self.timers.add(at, Box::new(call))
     }
 
@@ -513,7 +532,10 @@ impl<S: 'static> Reactor<S> {
 
     /// Remembers what the kernel says only once.
     fn note(&mut self, event: Event) {
-        let slot = self.slots.get_mut(event.token.slot as usize).filter(|slot| slot.generation == event.token.generation);
+        let slot = self
+            .slots
+            .get_mut(event.token.slot as usize)
+            .filter(|slot| slot.generation == event.token.generation);
         match slot.and_then(|slot| slot.entry.as_mut()) {
             Some(Entry::Stream(stream)) => {
                 stream.may_read |= event.readable;
@@ -522,16 +544,22 @@ impl<S: 'static> Reactor<S> {
                 if stream.is_connecting && event.writable || event.readable {
                     list(stream, event.token, &mut self.ready);
                 }
-                if stream.may_write && stream.queue.len() > 0 && !stream.is_dirty && !stream.is_connecting {
+                if stream.may_write
+                    && stream.queue.len() > 0
+                    && !stream.is_dirty
+                    && !stream.is_connecting
+                {
                     stream.is_dirty = true;
                     self.dirty.push(event.token);
                 }
             }
-            Some(Entry::Listener { is_ready, .. } | Entry::Datagrams { is_ready, .. }) => {
-                if !std::mem::replace(is_ready, true) {
-                    self.ready.push_back(event.token);
-                }
+            Some(Entry::Listener { is_ready, .. } | Entry::Datagrams { is_ready, .. })
+                if !*is_ready =>
+            {
+                *is_ready = true;
+                self.ready.push_back(event.token);
             }
+            Some(Entry::Listener { .. } | Entry::Datagrams { .. }) => {}
             // Of a connection that was closed in this very turn.
             None => {}
         }
@@ -543,8 +571,12 @@ impl<S: 'static> Reactor<S> {
             let Some(token) = self.ready.pop_front() else { return };
             match self.entry(token) {
                 Some(Entry::Stream(_)) => self.dispatch_stream(token, state),
-                Some(&Entry::Listener { source, .. }) => self.dispatch_listener(token, source, state),
-                Some(&Entry::Datagrams { source, .. }) => self.dispatch_datagrams(token, source, state),
+                Some(&Entry::Listener { source, .. }) => {
+                    self.dispatch_listener(token, source, state);
+                }
+                Some(&Entry::Datagrams { source, .. }) => {
+                    self.dispatch_datagrams(token, source, state);
+                }
                 None => {}
             }
             self.now = self.backend.now();
@@ -564,8 +596,14 @@ impl<S: 'static> Reactor<S> {
         }
         let Some(stream) = stream_mut(&mut self.slots, token) else { return };
         if stream.wants_reading() {
-            self.call(token, state, |handler, state, reactor| handler.readable(token, state, reactor));
-        } else if stream.is_paused && stream.is_hung_up && stream.ended.is_none() && stream.queue.len() > 0 {
+            self.call(token, state, |handler, state, reactor| {
+                handler.readable(token, state, reactor)
+            });
+        } else if stream.is_paused
+            && stream.is_hung_up
+            && stream.ended.is_none()
+            && stream.queue.len() > 0
+        {
             // Nobody reads and nobody can be written to.
             self.end(token, Reason::Reset);
         }
@@ -620,7 +658,8 @@ impl<S: 'static> Reactor<S> {
             return;
         };
         let Some(mut taken) = acceptor.take() else { return };
-        let result = catch_unwind(AssertUnwindSafe(|| taken.accepted(token, accepted, state, self)));
+        let result =
+            catch_unwind(AssertUnwindSafe(|| taken.accepted(token, accepted, state, self)));
         if result.is_err() {
             tracing::error!("an acceptor panicked");
         }
@@ -637,9 +676,13 @@ impl<S: 'static> Reactor<S> {
         for _ in 0..DATAGRAMS_PER_TURN {
             match self.backend.receive_from(source, &mut buffer) {
                 Ok((len, from)) => {
-                    let Some(Entry::Datagrams { handler, .. }) = self.entry_mut(token) else { break };
+                    let Some(Entry::Datagrams { handler, .. }) = self.entry_mut(token) else {
+                        break;
+                    };
                     let Some(mut taken) = handler.take() else { break };
-                    let call = AssertUnwindSafe(|| taken.datagram(token, from, &buffer[..len], state, self));
+                    let call = AssertUnwindSafe(|| {
+                        taken.datagram(token, from, &buffer[..len], state, self);
+                    });
                     if catch_unwind(call).is_err() {
                         tracing::error!(%from, "the handler of a datagram panicked");
                     }
@@ -678,7 +721,11 @@ impl<S: 'static> Reactor<S> {
         state: &mut S,
         call: impl FnOnce(&mut dyn Handler<S>, &mut S, &mut Self) -> Result<(), HandlerError>,
     ) {
-        let Some(mut handler) = stream_mut(&mut self.slots, token).and_then(|stream| stream.handler.take()) else { return };
+        let Some(mut handler) =
+            stream_mut(&mut self.slots, token).and_then(|stream| stream.handler.take())
+        else {
+            return;
+        };
         let result = catch_unwind(AssertUnwindSafe(|| call(&mut *handler, state, self)));
         if let Some(stream) = stream_mut(&mut self.slots, token) {
             stream.handler = Some(handler);
@@ -718,19 +765,20 @@ impl<S: 'static> Reactor<S> {
                 self.end(token, Reason::Local("flushed"));
             } else if stream.was_full && stream.queue.len() <= stream.low {
                 stream.was_full = false;
-                self.call(token, state, |handler, state, reactor| handler.drained(token, state, reactor));
+                self.call(token, state, |handler, state, reactor| {
+                    handler.drained(token, state, reactor)
+                });
             }
         }
     }
 
     fn end(&mut self, token: Token, reason: Reason) {
         match self.entry_mut(token) {
-            Some(Entry::Stream(stream)) => {
-                if stream.ended.is_none() {
-                    stream.ended = Some(reason);
-                    self.ended.push(token);
-                }
+            Some(Entry::Stream(stream)) if stream.ended.is_none() => {
+                stream.ended = Some(reason);
+                self.ended.push(token);
             }
+            Some(Entry::Stream(_)) => {}
             Some(Entry::Listener { source, .. } | Entry::Datagrams { source, .. }) => {
                 let source = *source;
                 self.backend.close(source);
@@ -748,7 +796,9 @@ impl<S: 'static> Reactor<S> {
             let Stream { source, handler, ended, .. } = *stream;
             self.backend.close(source);
             let (Some(mut handler), Some(reason)) = (handler, ended) else { continue };
-            if catch_unwind(AssertUnwindSafe(|| handler.closed(token, reason, state, self))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| handler.closed(token, reason, state, self)))
+                .is_err()
+            {
                 tracing::error!("a handler panicked as its connection ended");
             }
         }
@@ -768,7 +818,10 @@ impl<S: 'static> Reactor<S> {
     }
 
     fn vacate(&mut self, token: Token) -> Option<Entry<S>> {
-        let slot = self.slots.get_mut(token.slot as usize).filter(|slot| slot.generation == token.generation)?;
+        let slot = self
+            .slots
+            .get_mut(token.slot as usize)
+            .filter(|slot| slot.generation == token.generation)?;
         let entry = slot.entry.take()?;
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(token.slot);
@@ -776,12 +829,18 @@ impl<S: 'static> Reactor<S> {
     }
 
     fn entry(&self, token: Token) -> Option<&Entry<S>> {
-        let slot = self.slots.get(token.slot as usize).filter(|slot| slot.generation == token.generation)?;
+        let slot = self
+            .slots
+            .get(token.slot as usize)
+            .filter(|slot| slot.generation == token.generation)?;
         slot.entry.as_ref()
     }
 
     fn entry_mut(&mut self, token: Token) -> Option<&mut Entry<S>> {
-        let slot = self.slots.get_mut(token.slot as usize).filter(|slot| slot.generation == token.generation)?;
+        let slot = self
+            .slots
+            .get_mut(token.slot as usize)
+            .filter(|slot| slot.generation == token.generation)?;
         slot.entry.as_mut()
     }
 
@@ -805,7 +864,8 @@ struct Panicked(#[expect(dead_code, reason = "kept for whoever debugs")] Box<dyn
 
 /// A stream by its token, borrowing nothing but the slots.
 fn stream_mut<S>(slots: &mut [Slot<S>], token: Token) -> Option<&mut Stream<S>> {
-    let slot = slots.get_mut(token.slot as usize).filter(|slot| slot.generation == token.generation)?;
+    let slot =
+        slots.get_mut(token.slot as usize).filter(|slot| slot.generation == token.generation)?;
     match slot.entry.as_mut()? {
         Entry::Stream(stream) => Some(stream),
         Entry::Listener { .. } | Entry::Datagrams { .. } => None,
@@ -849,7 +909,9 @@ impl<S> Drop for Reactor<S> {
 
 impl<S> std::fmt::Debug for Reactor<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reactor").field("sockets", &(self.slots.len() - self.free.len())).finish_non_exhaustive()
+        f.debug_struct("Reactor")
+            .field("sockets", &(self.slots.len() - self.free.len()))
+            .finish_non_exhaustive()
     }
 }
 

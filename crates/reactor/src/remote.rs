@@ -50,7 +50,12 @@ struct Posts<S> {
 impl<S> Shared<S> {
     pub(crate) fn new(wake: Arc<dyn Wake>) -> Arc<Self> {
         let posts = Mutex::new(Posts { list: Vec::new(), is_gone: false });
-        Arc::new(Self { posts, is_woken: AtomicBool::new(false), is_stopped: AtomicBool::new(false), wake })
+        Arc::new(Self {
+            posts,
+            is_woken: AtomicBool::new(false),
+            is_stopped: AtomicBool::new(false),
+            wake,
+        })
     }
 
     pub(crate) fn post(&self, post: Post<S>) -> Result<(), Gone> {
@@ -107,7 +112,10 @@ impl<S> Remote<S> {
     ///
     /// # Errors
     /// If the reactor is gone; `call` is dropped.
-    pub fn post(&self, call: impl FnOnce(&mut S, &mut Reactor<S>) + Send + 'static) -> Result<(), Gone> {
+    pub fn post(
+        &self,
+        call: impl FnOnce(&mut S, &mut Reactor<S>) + Send + 'static,
+    ) -> Result<(), Gone> {
         self.shared.post(Post::Call(Box::new(call)))
     }
 

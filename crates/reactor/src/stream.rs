@@ -43,7 +43,12 @@ pub(crate) struct Stream<S> {
 }
 
 impl<S> Stream<S> {
-    pub(crate) fn new(source: Source, peer: SocketAddr, handler: Box<dyn Handler<S>>, is_connecting: bool) -> Self {
+    pub(crate) fn new(
+        source: Source,
+        peer: SocketAddr,
+        handler: Box<dyn Handler<S>>,
+        is_connecting: bool,
+    ) -> Self {
         Self {
             source,
             peer,
@@ -72,7 +77,10 @@ impl<S> Stream<S> {
 
 impl<S> fmt::Debug for Stream<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stream").field("peer", &self.peer).field("queued", &self.queue.len()).finish_non_exhaustive()
+        f.debug_struct("Stream")
+            .field("peer", &self.peer)
+            .field("queued", &self.queue.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -46,7 +46,11 @@ impl<F> Timers<F> {
     /// Takes the first timer that is due and was added before `mark`: one that a timer adds waits
     /// for the next turn, so that a chain of them starves nobody.
     pub(crate) fn take_due(&mut self, now: Instant, mark: u64) -> Option<F> {
-        let due = self.pending.range(..).take_while(|(id, _)| id.at <= now).find(|(id, _)| id.number < mark);
+        let due = self
+            .pending
+            .range(..)
+            .take_while(|(id, _)| id.at <= now)
+            .find(|(id, _)| id.number < mark);
         let id = *due?.0;
         self.pending.remove(&id)
     }

@@ -53,10 +53,13 @@ impl WorkerPool {
         drop(queue);
         if is_short && self.threads.len() < self.threads_max {
             let shared = Arc::clone(&self.shared);
-            let thread = std::thread::Builder::new().name(self.name.to_owned()).spawn(move || work(&shared));
+            let thread =
+                std::thread::Builder::new().name(self.name.to_owned()).spawn(move || work(&shared));
             match thread {
                 Ok(thread) => self.threads.push(thread),
-                Err(error) if self.threads.is_empty() => panic!("the system gives us no thread: {error}"),
+                Err(error) if self.threads.is_empty() => {
+                    panic!("the system gives us no thread: {error}")
+                }
                 Err(error) => tracing::warn!(%error, "the system gives us no more threads"),
             }
         }

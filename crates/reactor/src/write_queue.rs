@@ -37,7 +37,10 @@ impl WriteQueue {
     }
 
     /// The first chunks, for one gathering write; returns how many bytes they are.
-    pub(crate) fn gather<'a>(&'a mut self, slices: &mut [IoSlice<'a>; SLICES_MAX]) -> (usize, usize) {
+    pub(crate) fn gather<'a>(
+        &'a mut self,
+        slices: &mut [IoSlice<'a>; SLICES_MAX],
+    ) -> (usize, usize) {
         self.seal();
         let (mut count, mut len) = (0, 0);
         for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {

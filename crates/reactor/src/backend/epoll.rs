@@ -87,7 +87,12 @@ impl Epoll {
     }
 
     /// Keeps a socket and has it report.
-    fn open(&mut self, socket: Socket, accepts: Option<(bool, Option<String>)>, token: Token) -> io::Result<Source> {
+    fn open(
+        &mut self,
+        socket: Socket,
+        accepts: Option<(bool, Option<String>)>,
+        token: Token,
+    ) -> io::Result<Source> {
         let source = self.keep(Entry { socket, accepts });
         if let Err(error) = self.register(source, token) {
             self.close(source);
@@ -108,7 +113,12 @@ impl Backend for Epoll {
         RandomState::new().hash_one(self.sockets.len())
     }
 
-    fn connect(&mut self, addr: SocketAddr, options: &ConnectOptions, token: Token) -> io::Result<Source> {
+    fn connect(
+        &mut self,
+        addr: SocketAddr,
+        options: &ConnectOptions,
+        token: Token,
+    ) -> io::Result<Source> {
         let socket = new_socket(addr, Type::STREAM, Protocol::TCP)?;
         tune(&socket, options.nodelay, options.congestion.as_deref())?;
         if let Some(ip) = options.bind {
@@ -131,7 +141,12 @@ impl Backend for Epoll {
         }
     }
 
-    fn listen(&mut self, addr: SocketAddr, options: &ListenOptions, token: Token) -> io::Result<Source> {
+    fn listen(
+        &mut self,
+        addr: SocketAddr,
+        options: &ListenOptions,
+        token: Token,
+    ) -> io::Result<Source> {
         let socket = new_socket(addr, Type::STREAM, Protocol::TCP)?;
         bind(&socket, addr, options)?;
         socket.listen(options.backlog)?;
@@ -162,7 +177,12 @@ impl Backend for Epoll {
         Ok(epoll::add(&self.epoll, self.fd(source)?, EventData::new_u64(token.to_u64()), flags)?)
     }
 
-    fn bind_udp(&mut self, addr: SocketAddr, options: &ListenOptions, token: Token) -> io::Result<Source> {
+    fn bind_udp(
+        &mut self,
+        addr: SocketAddr,
+        options: &ListenOptions,
+        token: Token,
+    ) -> io::Result<Source> {
         let socket = new_socket(addr, Type::DGRAM, Protocol::UDP)?;
         // Two programs that share a port by accident would each get half of the datagrams.
         bind(&socket, addr, &ListenOptions { reuse_addr: false, ..options.clone() })?;
@@ -189,7 +209,11 @@ impl Backend for Epoll {
         Ok(())
     }
 
-    fn receive_from(&mut self, source: Source, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    fn receive_from(
+        &mut self,
+        source: Source,
+        buffer: &mut [u8],
+    ) -> io::Result<(usize, SocketAddr)> {
         let fd = self.fd(source)?;
         let (len, _, addr) = retry(|| rustix::net::recvfrom(fd, &mut *buffer, RecvFlags::empty()))?;
         let addr = addr.and_then(|addr| SocketAddr::try_from(addr).ok());
@@ -236,7 +260,9 @@ impl Backend for Epoll {
             }
             events.push(Event {
                 token: Token::from_u64(data),
-                readable: flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR),
+                readable: flags.intersects(
+                    EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR,
+                ),
                 writable: flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR),
                 hung_up: flags.intersects(EventFlags::HUP | EventFlags::ERR),
             });
@@ -284,7 +310,9 @@ fn tune(socket: &Socket, nodelay: bool, congestion: Option<&str>) -> io::Result<
 }
 
 fn is_out_of_descriptors(error: &io::Error) -> bool {
-    [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    [Errno::MFILE, Errno::NFILE]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 fn reserve() -> Option<OwnedFd> {

@@ -47,7 +47,12 @@ pub trait Backend: fmt::Debug {
     ///
     /// # Errors
     /// As the system says, here and in what follows.
-    fn connect(&mut self, addr: SocketAddr, options: &ConnectOptions, token: Token) -> io::Result<Source>;
+    fn connect(
+        &mut self,
+        addr: SocketAddr,
+        options: &ConnectOptions,
+        token: Token,
+    ) -> io::Result<Source>;
     /// How connecting ended.
     ///
     /// # Errors
@@ -57,7 +62,12 @@ pub trait Backend: fmt::Debug {
     ///
     /// # Errors
     /// If the address cannot be had.
-    fn listen(&mut self, addr: SocketAddr, options: &ListenOptions, token: Token) -> io::Result<Source>;
+    fn listen(
+        &mut self,
+        addr: SocketAddr,
+        options: &ListenOptions,
+        token: Token,
+    ) -> io::Result<Source>;
     /// Takes a connection that has come. It reports nothing until it is registered.
     ///
     /// # Errors
@@ -72,7 +82,12 @@ pub trait Backend: fmt::Debug {
     ///
     /// # Errors
     /// If the address cannot be had.
-    fn bind_udp(&mut self, addr: SocketAddr, options: &ListenOptions, token: Token) -> io::Result<Source>;
+    fn bind_udp(
+        &mut self,
+        addr: SocketAddr,
+        options: &ListenOptions,
+        token: Token,
+    ) -> io::Result<Source>;
     /// Reads into `slices` in turn; 0 is the end.
     ///
     /// # Errors
@@ -92,7 +107,11 @@ pub trait Backend: fmt::Debug {
     ///
     /// # Errors
     /// `WouldBlock` if none has come.
-    fn receive_from(&mut self, source: Source, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)>;
+    fn receive_from(
+        &mut self,
+        source: Source,
+        buffer: &mut [u8],
+    ) -> io::Result<(usize, SocketAddr)>;
     /// Says that nothing more will be written.
     fn shutdown_write(&mut self, source: Source);
     /// Closes a socket. No event follows.

@@ -247,7 +247,7 @@ impl<'a> Decoder<'a> {
         }
         if !is_sorted {
             entries.sort_by_key(|entry| entry.key);
-            if entries.is_sorted_by(|a, b| a.key < b.key) == false {
+            if !entries.is_sorted_by(|a, b| a.key < b.key) {
                 return Err(self.error(DecodeErrorKind::DuplicateKey));
             }
         }

@@ -151,6 +151,9 @@ pub struct Swarm {
 impl Swarm {
     /// A swarm without peers. `have` says what is on disk, `priorities` has a number a piece: 0 is
     /// not wanted, 7 is wanted most.
+    ///
+    /// # Panics
+    /// If `have` has not one bit for each piece.
     pub fn new(
         now: Instant,
         info_hash: InfoHash,

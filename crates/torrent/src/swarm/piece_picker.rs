@@ -434,13 +434,13 @@ mod tests {
                     0 => {
                         let mut bits = Bitfield::none(count);
                         (0..rng.below(40)).for_each(|_| {
-                            _ = bits.set(PieceIndex(rng.below(count as usize) as u32))
+                            _ = bits.set(PieceIndex(rng.below(count as usize) as u32));
                         });
                         picker.add_peer(&bits);
                         peers.push(bits);
                     }
                     1 if !peers.is_empty() => {
-                        picker.remove_peer(&peers.swap_remove(rng.below(peers.len())))
+                        picker.remove_peer(&peers.swap_remove(rng.below(peers.len())));
                     }
                     2 if !peers.is_empty() => {
                         let at = rng.below(peers.len());

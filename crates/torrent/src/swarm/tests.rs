@@ -168,7 +168,7 @@ impl World {
             let Some(output) = host.swarm.poll_output(now) else { break };
             match output {
                 Output::Send { peer, bytes } => {
-                    self.wires.extend(host.links.get(&peer).map(|(to, _)| (at, *to, bytes)))
+                    self.wires.extend(host.links.get(&peer).map(|(to, _)| (at, *to, bytes)));
                 }
                 Output::SendBlock { peer, head, data } => {
                     let bytes = Bytes::from([&head[..], &data].concat());

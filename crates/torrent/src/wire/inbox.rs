@@ -154,17 +154,16 @@ mod tests {
     fn feed(stream: &[u8], rng: &mut Rng) -> (Vec<Message>, Result<(), PeerFault>) {
         let mut inbox = Inbox::new(MessageLimits::default());
         let mut out = Vec::new();
-        let mut at = 0;
-        while at < stream.len() {
-            let count = (1 + rng.below(400)).min(stream.len() - at);
+        let mut stream = stream;
+        while !stream.is_empty() {
+            let (read, after) = stream.split_at(stream.len().min(rng.below(400).max(1)));
+            stream = after;
             let pending = inbox.pending_mut();
-            let pending_count = pending.len().min(count);
-            pending[..pending_count].copy_from_slice(&stream[at..at + pending_count]);
-            let rest = Bytes::copy_from_slice(&stream[at + pending_count..at + count]);
-            if let Err(fault) = inbox.received(pending_count, rest, &mut out) {
+            let (head, rest) = read.split_at(pending.len().min(read.len()));
+            pending[..head.len()].copy_from_slice(head);
+            if let Err(fault) = inbox.received(head.len(), Bytes::copy_from_slice(rest), &mut out) {
                 return (out, Err(fault));
             }
-            at += count;
         }
         (out, Ok(()))
     }

@@ -104,6 +104,9 @@ impl MessageLimits {
 
 impl Message {
     /// Appends the bytes that go over the wire.
+    ///
+    /// # Panics
+    /// If a payload has more bytes than the length field can say, 4 GiB.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::KeepAlive => out.extend_from_slice(&[0; 4]),
@@ -147,15 +150,10 @@ impl Message {
 
     /// What comes before the data of a block.
     pub fn piece_header(block: Block) -> [u8; 13] {
-        let mut header = [0; 13];
-        let (len, rest) = header.split_first_chunk_mut().expect("13 is more than 4");
-        *len = block.len.saturating_add(9).to_be_bytes();
-        let (kind, rest) = rest.split_first_mut().expect("9 is more than 1");
-        *kind = PIECE;
-        let (piece, offset) = rest.split_at_mut(4);
-        piece.copy_from_slice(&block.piece.0.to_be_bytes());
-        offset.copy_from_slice(&block.offset.to_be_bytes());
-        header
+        let [a, b, c, d] = block.len.saturating_add(9).to_be_bytes();
+        let [e, f, g, h] = block.piece.0.to_be_bytes();
+        let [i, j, k, l] = block.offset.to_be_bytes();
+        [a, b, c, d, PIECE, e, f, g, h, i, j, k, l]
     }
 
     /// Reads a message whose length prefix has been taken off. Slices of `body` are shared.
