@@ -39,18 +39,16 @@ pub(crate) fn beginning(
     });
     let stamps = storage.file_stamps();
     let is_anything_there = stamps.iter().flatten().any(|stamp| stamp.len > 0);
+    let nothing = Bitfield::none(layout.piece_count());
+    let everything = || all_pieces(layout.piece_count()).collect();
     let (trusted, doubtful) = match &record {
-        _ if check_all => {
-            (Bitfield::none(layout.piece_count()), all_pieces(layout.piece_count()).collect())
-        }
-        Some(record) => {
+        _ if check_all => (nothing, everything()),
+        Some(record) if record.dir == storage.root() => {
             let trust = trusted(record, layout, &stamps);
             (trust.bits, trust.recheck)
         }
-        None if is_anything_there => {
-            (Bitfield::none(layout.piece_count()), all_pieces(layout.piece_count()).collect())
-        }
-        None => (Bitfield::none(layout.piece_count()), Vec::new()),
+        _ if is_anything_there => (nothing, everything()),
+        _ => (nothing, Vec::new()),
     };
     Beginning { trusted, doubtful, record }
 }

@@ -54,14 +54,17 @@ impl Engine {
     ) -> Task {
         let now = reactor.now();
         let layout = Arc::clone(metainfo.layout());
+        // What is remembered must still be true in another working directory.
+        let dir = std::path::absolute(&options.dir).unwrap_or_else(|_| options.dir.clone());
+        let part_path = dir.join(format!(".{}.part", metainfo.info_hash()));
         let storage = Storage::new(
             Arc::clone(&layout),
-            options.dir.clone(),
+            dir.clone(),
             Arc::clone(&self.files),
             StorageOptions {
                 preallocate: options.preallocate,
                 wanted: wanted_files(&layout, &options.priorities),
-                part_path: options.dir.join(format!(".{}.part", metainfo.info_hash())),
+                part_path,
             },
         );
         let have = Bitfield::none(layout.piece_count());
@@ -72,7 +75,7 @@ impl Engine {
         let mut task = Task {
             metainfo: Arc::new(metainfo),
             storage: Arc::new(storage),
-            dir: options.dir.clone(),
+            dir,
             priorities: options.priorities.clone(),
             is_sequential: options.is_sequential,
             stage: Stage::Checking(Check::default()),

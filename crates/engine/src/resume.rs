@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use torrent::bencode::{self, OwnedValue, Value};
@@ -15,10 +16,13 @@ use torrent::{Bitfield, InfoHash, PieceIndex, compact};
 
 use crate::disk::FileStamp;
 
-/// The database of a state directory. Only one process may have it.
+/// The database of a state directory. It is open only while it is read or written, so that several
+/// processes may share the directory.
 #[derive(Debug)]
 pub struct ResumeStore {
-    database: Database,
+    dir: PathBuf,
+    /// Held while this process has the database open.
+    turn: Mutex<()>,
 }
 
 /// One torrent, as it was when last saved.
@@ -47,10 +51,8 @@ pub struct ResumeRecord {
 /// Why the state cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ResumeError {
-    /// Another process has it.
-    #[error(
-        "another flotilla uses the state in {dir}; give this one another with --state-dir, or --no-state"
-    )]
+    /// Another process holds on to it.
+    #[error("the state in {dir} is in use by another process for too long")]
     InUse {
         /// The state directory.
         dir: PathBuf,
@@ -78,38 +80,54 @@ impl From<redb::Error> for ResumeError {
 }
 
 impl ResumeStore {
-    /// Opens the database of a state directory, and makes both if they are not there. A database that
-    /// is damaged is moved aside, never deleted.
+    /// Makes the state directory and its database if they are not there, and looks whether they are
+    /// of use. A database that is damaged is moved aside, never deleted.
     ///
     /// # Errors
-    /// If another process has it, or the folder cannot be used.
+    /// If the folder cannot be used.
     pub fn open(dir: &Path) -> Result<Self, ResumeError> {
-        let folder = |error: std::io::Error| ResumeError::Folder {
-            dir: dir.to_owned(),
-            why: error.to_string(),
-        };
+        let store = Self { dir: dir.to_owned(), turn: Mutex::new(()) };
+        let folder = |error| store.folder_error(&error);
         std::fs::create_dir_all(dir).map_err(folder)?;
-        let path = dir.join(FILE_NAME);
+        store.with(|_| Ok(()))?;
+        restrict(&dir.join(FILE_NAME)).map_err(folder)?;
+        Ok(store)
+    }
+
+    fn folder_error(&self, error: &std::io::Error) -> ResumeError {
+        ResumeError::Folder { dir: self.dir.clone(), why: error.to_string() }
+    }
+
+    /// Has `job` work on the database, once no other thread or process does.
+    fn with<T>(
+        &self,
+        job: impl FnOnce(&Database) -> Result<T, ResumeError>,
+    ) -> Result<T, ResumeError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.dir.join(FILE_NAME);
         let open = || Database::builder().set_cache_size(CACHE_LEN).create(&path);
-        let database = match open() {
-            Ok(database) => database,
-            Err(DatabaseError::DatabaseAlreadyOpen) => {
-                return Err(ResumeError::InUse { dir: dir.to_owned() });
-            }
-            Err(DatabaseError::Storage(redb::StorageError::Io(error)))
-                if error.kind() != std::io::ErrorKind::InvalidData =>
-            {
-                return Err(folder(error));
-            }
-            Err(error) => {
-                let aside = aside(dir);
-                tracing::warn!(%error, aside = %aside.display(), "the state database is damaged; it is moved aside");
-                std::fs::rename(&path, &aside).map_err(folder)?;
-                open().map_err(|error| ResumeError::Database(error.to_string()))?
-            }
-        };
-        restrict(&path).map_err(folder)?;
-        Ok(Self { database })
+        for _ in 0..TRIES_MAX {
+            let database = match open() {
+                Ok(database) => database,
+                Err(DatabaseError::DatabaseAlreadyOpen) => {
+                    std::thread::sleep(RETRY_AFTER);
+                    continue;
+                }
+                Err(DatabaseError::Storage(redb::StorageError::Io(error)))
+                    if error.kind() != std::io::ErrorKind::InvalidData =>
+                {
+                    return Err(self.folder_error(&error));
+                }
+                Err(error) => {
+                    let aside = aside(&self.dir);
+                    tracing::warn!(%error, aside = %aside.display(), "the state database is damaged; it is moved aside");
+                    std::fs::rename(&path, &aside).map_err(|error| self.folder_error(&error))?;
+                    open().map_err(|error| ResumeError::Database(error.to_string()))?
+                }
+            };
+            return job(&database);
+        }
+        Err(ResumeError::InUse { dir: self.dir.clone() })
     }
 
     /// What is remembered of a torrent.
@@ -117,15 +135,13 @@ impl ResumeStore {
     /// # Errors
     /// If the database fails, or the record cannot be used.
     pub fn load(&self, info_hash: &InfoHash) -> Result<Option<ResumeRecord>, ResumeError> {
-        let transaction = self.database.begin_read().map_err(redb::Error::from)?;
-        let table = match transaction.open_table(TORRENTS) {
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-            other => other.map_err(redb::Error::from)?,
-        };
-        let Some(bytes) = table.get(&info_hash.0).map_err(redb::Error::from)? else {
-            return Ok(None);
-        };
-        ResumeRecord::decode(bytes.value()).map(Some).ok_or(ResumeError::BadRecord(*info_hash))
+        self.with(|database| {
+            let Some(table) = table(database)? else { return Ok(None) };
+            let Some(bytes) = table.get(&info_hash.0).map_err(redb::Error::from)? else {
+                return Ok(None);
+            };
+            ResumeRecord::decode(bytes.value()).map(Some).ok_or(ResumeError::BadRecord(*info_hash))
+        })
     }
 
     /// The torrents that are remembered.
@@ -133,13 +149,11 @@ impl ResumeStore {
     /// # Errors
     /// If the database fails.
     pub fn list(&self) -> Result<Vec<InfoHash>, ResumeError> {
-        let transaction = self.database.begin_read().map_err(redb::Error::from)?;
-        let table = match transaction.open_table(TORRENTS) {
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            other => other.map_err(redb::Error::from)?,
-        };
-        let rows = table.iter().map_err(redb::Error::from)?;
-        rows.map(|row| Ok(InfoHash(row.map_err(redb::Error::from)?.0.value()))).collect()
+        self.with(|database| {
+            let Some(table) = table(database)? else { return Ok(Vec::new()) };
+            let rows = table.iter().map_err(redb::Error::from)?;
+            rows.map(|row| Ok(InfoHash(row.map_err(redb::Error::from)?.0.value()))).collect()
+        })
     }
 
     /// Remembers a torrent; all of it or, if the machine dies meanwhile, what was remembered before.
@@ -164,12 +178,25 @@ impl ResumeStore {
             &mut redb::Table<'_, [u8; 20], &'static [u8]>,
         ) -> Result<(), redb::StorageError>,
     ) -> Result<(), ResumeError> {
-        let transaction = self.database.begin_write().map_err(redb::Error::from)?;
-        let mut table = transaction.open_table(TORRENTS).map_err(redb::Error::from)?;
-        change(&mut table).map_err(redb::Error::from)?;
-        drop(table);
-        transaction.commit().map_err(redb::Error::from)?;
-        Ok(())
+        self.with(|database| {
+            let transaction = database.begin_write().map_err(redb::Error::from)?;
+            let mut table = transaction.open_table(TORRENTS).map_err(redb::Error::from)?;
+            change(&mut table).map_err(redb::Error::from)?;
+            drop(table);
+            transaction.commit().map_err(redb::Error::from)?;
+            Ok(())
+        })
+    }
+}
+
+/// The table, for reading; `None` if nothing was ever saved.
+fn table(
+    database: &Database,
+) -> Result<Option<redb::ReadOnlyTable<[u8; 20], &'static [u8]>>, ResumeError> {
+    let transaction = database.begin_read().map_err(redb::Error::from)?;
+    match transaction.open_table(TORRENTS) {
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        other => Ok(Some(other.map_err(redb::Error::from)?)),
     }
 }
 
@@ -314,6 +341,9 @@ const TORRENTS: TableDefinition<'static, [u8; 20], &'static [u8]> =
     TableDefinition::new("torrents");
 const CACHE_LEN: usize = 1024 * 1024;
 const VERSION: i64 = 1;
+/// Together ten seconds: another process needs a few milliseconds.
+const TRIES_MAX: u32 = 500;
+const RETRY_AFTER: Duration = Duration::from_millis(20);
 const PEERS_MAX: usize = 200;
 
 #[cfg(test)]
@@ -354,9 +384,9 @@ mod tests {
         let store = ResumeStore::open(dir.path()).expect("opened");
         assert_eq!(store.load(&hash).expect("no failure"), None);
         store.save(&hash, &record()).expect("saved");
-        assert!(matches!(ResumeStore::open(dir.path()), Err(ResumeError::InUse { .. })));
-        drop(store);
-        let store = ResumeStore::open(dir.path()).expect("opened again");
+        let another = ResumeStore::open(dir.path()).expect("opened beside the first");
+        another.save(&InfoHash([6; 20]), &record()).expect("saved by the other");
+        another.remove(&InfoHash([6; 20])).expect("removed by the other");
         assert_eq!(store.load(&hash).expect("no failure"), Some(record()));
         assert_eq!(store.list().expect("no failure"), [hash]);
         store.remove(&hash).expect("removed");

@@ -53,8 +53,7 @@ impl Payload {
             ..Builder::default()
         };
         let layout = Arc::new(builder.layout().unwrap());
-        let hashes =
-            hash_files(&layout, dir.path(), 2, &AtomicBool::new(false), |_| {}).unwrap();
+        let hashes = hash_files(&layout, dir.path(), 2, &AtomicBool::new(false), |_| {}).unwrap();
         let metainfo = Metainfo::parse(&builder.finish(&hashes).unwrap()).unwrap();
         Self { dir, metainfo }
     }
@@ -101,7 +100,12 @@ fn wait_for(events: &Receiver<Event>, is_it: impl Fn(&EventKind) -> bool) -> Vec
     }
 }
 
-fn fetch(payload: &Payload, from: SocketAddr, config: SessionConfig, dir: &Path) -> (Session, Torrent) {
+fn fetch(
+    payload: &Payload,
+    from: SocketAddr,
+    config: SessionConfig,
+    dir: &Path,
+) -> (Session, Torrent) {
     let session = Session::start(config).unwrap();
     let events = session.subscribe().unwrap();
     let options = AddOptions { dir: dir.into(), peers: vec![from], ..AddOptions::default() };
