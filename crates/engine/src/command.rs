@@ -271,7 +271,7 @@ impl Engine {
     }
 
     fn stop_when_quiet(&self, done: Sender<()>, reactor: &mut Reactor<Self>) {
-        let is_busy = self.tasks.values().any(|task| task.is_saving) || self.is_announcing();
+        let is_busy = reactor.offloaded_count() > 0 || self.is_announcing();
         if !is_busy {
             // Whoever asked may have lost patience.
             done.send(()).ok();

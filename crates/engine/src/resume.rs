@@ -189,10 +189,10 @@ impl ResumeStore {
     }
 }
 
+type Rows = redb::ReadOnlyTable<[u8; 20], &'static [u8]>;
+
 /// The table, for reading; `None` if nothing was ever saved.
-fn table(
-    database: &Database,
-) -> Result<Option<redb::ReadOnlyTable<[u8; 20], &'static [u8]>>, ResumeError> {
+fn table(database: &Database) -> Result<Option<Rows>, ResumeError> {
     let transaction = database.begin_read().map_err(redb::Error::from)?;
     match transaction.open_table(TORRENTS) {
         Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),

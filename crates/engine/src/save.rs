@@ -26,7 +26,12 @@ impl Engine {
     pub(crate) fn save(&mut self, id: TaskId, reactor: &mut Reactor<Self>) {
         let Some(store) = self.store.clone() else { return };
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        if matches!(task.stage, Stage::Checking(_)) || task.is_saving {
+        if matches!(task.stage, Stage::Checking(_)) {
+            return;
+        }
+        if task.is_saving {
+            // Once more, when this is done.
+            task.is_dirty = true;
             return;
         }
         task.is_saving = true;
@@ -53,12 +58,15 @@ impl Engine {
                 record.stamps = storage.file_stamps();
                 store.save(&info_hash, &record).map_err(|error| error.to_string())
             },
-            move |done, engine, _| {
-                if let Some(task) = engine.tasks.get_mut(&id) {
-                    task.is_saving = false;
-                }
+            move |done, engine, reactor| {
                 if let Err(error) = done {
                     tracing::warn!(torrent = %info_hash, %error, "cannot save the state");
+                }
+                let Some(task) = engine.tasks.get_mut(&id) else { return };
+                task.is_saving = false;
+                // Of a torrent that runs, the next tick takes care.
+                if task.is_dirty && !task.is_running() {
+                    engine.save(id, reactor);
                 }
             },
         );

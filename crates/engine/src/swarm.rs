@@ -72,6 +72,15 @@ impl Engine {
         task.completed_at = Some(now);
         task.announcer.completed(now);
         task.save_at = now;
+        let storage = Arc::clone(&task.storage);
+        reactor.offload(
+            move || storage.cut_to_length(),
+            move |done, engine, reactor| {
+                if let Err(error) = done {
+                    engine.fail(id, error.to_string(), reactor);
+                }
+            },
+        );
         self.publish(id, &EventKind::Completed);
         self.state_changed(id, reactor);
         self.drive_trackers(id, reactor);

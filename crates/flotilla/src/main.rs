@@ -1,2 +1,60 @@
-//! (being written)
-fn main() {}
+//! Moves big files between machines with BitTorrent: the program.
+
+mod cli;
+mod commands;
+mod failure;
+mod interrupt;
+mod json;
+mod source;
+mod terminal;
+mod text;
+mod tracker_host;
+mod values;
+mod watch;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::Cli;
+use crate::failure::Failure;
+use crate::interrupt::INTERRUPTED;
+use crate::terminal::Terminal;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let terminal = Terminal::new();
+    log_to_stderr(cli.verbose);
+    match commands::run(cli.command, &terminal) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(why)) => {
+            terminal.complain(&why);
+            ExitCode::from(2)
+        }
+        Err(Failure::Failed(why)) => {
+            terminal.complain(&why);
+            ExitCode::FAILURE
+        }
+        Err(Failure::Told) => ExitCode::FAILURE,
+        Err(Failure::Interrupted) => ExitCode::from(INTERRUPTED as u8),
+    }
+}
+
+/// Warnings only by default: what people should know is printed by the commands.
+fn log_to_stderr(verbose: u8) {
+    let default = match verbose {
+        0 => "error",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    let filter =
+        EnvFilter::try_from_env("FLOTILLA_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}

@@ -364,6 +364,11 @@ impl<S: 'static> Reactor<S> {
         self.offload_to(Pool::Workers, job, done);
     }
 
+    /// How many jobs are with the worker threads, or their results on the way back.
+    pub fn offloaded_count(&self) -> usize {
+        self.offloaded.len()
+    }
+
     /// Looks up a host's addresses, on a thread of its own kind. An address is its own answer.
     pub fn resolve(
         &mut self,

@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use super::{FileEntry, FileLayout, MetainfoError, RelativePath};
 use crate::bencode::{OwnedValue, encode};
 
+/// The names of the folders and of the file itself, and its length in bytes.
+pub type NewFile = (Vec<Vec<u8>>, u64);
+
 /// What goes into a new torrent file. Only `name` and `files` are needed.
 #[derive(Clone, Debug, Default)]
 pub struct Builder {
     /// The name of the file, or of the folder of files.
     pub name: Vec<u8>,
     /// Paths below the folder, and lengths; for a single file one entry with an empty path.
-    pub files: Vec<(Vec<Vec<u8>>, u64)>,
+    pub files: Vec<NewFile>,
     /// Bytes a piece; `None` chooses by [`automatic_piece_len`].
     pub piece_len: Option<u32>,
     /// Peers may come from the trackers only.
@@ -47,7 +50,7 @@ impl Builder {
     /// If a name cannot be in a torrent, or a number is out of range.
     pub fn layout(&self) -> Result<FileLayout, MetainfoError> {
         let total_len = self.files.iter().map(|(_, len)| len).sum();
-        let entry = |(path, len): &(Vec<Vec<u8>>, u64)| {
+        let entry = |(path, len): &NewFile| {
             let components: Vec<Vec<u8>> =
                 std::iter::once(&self.name).chain(path).cloned().collect();
             let shown = String::from_utf8_lossy(&components.join(&b'/')).into_owned();
@@ -113,7 +116,7 @@ impl Entries {
     }
 }
 
-fn file((path, len): &(Vec<Vec<u8>>, u64)) -> OwnedValue {
+fn file((path, len): &NewFile) -> OwnedValue {
     let mut entry = Entries::default();
     entry.put("length", Some(integer(*len)));
     entry

@@ -1,0 +1,256 @@
+//! Commands and options, as people type them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand, ValueHint};
+
+use crate::values::{Ports, duration, piece_len, ports, ratio, size, tracker_tier};
+
+/// Moves big files between machines with BitTorrent.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, styles = STYLES, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted before it was done."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Tell more of what happens, on standard error; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Get(Get),
+    Seed(Seed),
+    Create(Create),
+    Show(Show),
+    Verify(Verify),
+    Tracker(Tracker),
+    Demo(Demo),
+    Completions(Completions),
+    Man(Man),
+}
+
+/// Download torrents.
+///
+/// Ends when everything is there, or goes on to seed if told so. What was fetched before is not
+/// fetched again: not after Ctrl-C, not after a crash.
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// A torrent file, or the http or https address of one; several at once
+    #[arg(required = true, value_name = "SOURCE", value_hint = ValueHint::FilePath)]
+    pub(crate) sources: Vec<String>,
+    /// The folder to download to
+    #[arg(short, long, value_name = "DIR", default_value = ".", value_hint = ValueHint::DirPath)]
+    pub(crate) output: PathBuf,
+    /// Download only files that match; `*` also matches `/`. May be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) only: Vec<String>,
+    /// Leave out files that match. May be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) exclude: Vec<String>,
+    /// Download from the beginning to the end, rather than what is rarest first
+    #[arg(long)]
+    pub(crate) sequential: bool,
+    /// Go on to seed until interrupted
+    #[arg(long, conflicts_with_all = ["ratio", "seed_time"])]
+    pub(crate) seed: bool,
+    /// Go on to seed until so much was given for what was taken: 1.0 is as much
+    #[arg(long, value_name = "R", value_parser = ratio)]
+    pub(crate) ratio: Option<f64>,
+    /// Go on to seed for so long: 90s, 30m, 2h, 1d
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) seed_time: Option<Duration>,
+    /// Hash what is on disk first, whatever is remembered of it
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Reserve the space of all files at once, rather than let them grow
+    #[arg(long)]
+    pub(crate) preallocate: bool,
+    /// A peer to try first. May be repeated
+    #[arg(long = "peer", value_name = "HOST:PORT")]
+    pub(crate) peers: Vec<String>,
+    /// Download at most so many bytes per second: 500K, 5MiB
+    #[arg(long, value_name = "RATE", value_parser = size)]
+    pub(crate) limit_down: Option<u64>,
+    #[command(flatten)]
+    pub(crate) network: Network,
+}
+
+/// Serve files that are here.
+///
+/// The data is checked first, unless it was checked before and has not changed. Goes on until
+/// interrupted.
+#[derive(Debug, Args)]
+pub(crate) struct Seed {
+    /// The file or folder of a torrent, or the folder that it lies in
+    #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// The torrent file. May be repeated; each is looked for below every PATH
+    #[arg(short, long = "torrent", required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) torrents: Vec<PathBuf>,
+    /// Hash all data first, whatever is remembered of it
+    #[arg(long)]
+    pub(crate) check: bool,
+    #[command(flatten)]
+    pub(crate) network: Network,
+}
+
+/// What `get` and `seed` have in common.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network and state")]
+pub(crate) struct Network {
+    /// The port to listen on, or a range of which the first free one is taken
+    #[arg(short, long, value_name = "PORT[-PORT]", value_parser = ports, default_value = "6881-6999")]
+    pub(crate) port: Ports,
+    /// The one address of this machine to use
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) bind: Option<IpAddr>,
+    /// Upload at most so many bytes per second: 500K, 5MiB
+    #[arg(long, value_name = "RATE", value_parser = size)]
+    pub(crate) limit_up: Option<u64>,
+    /// Connections, of all torrents together
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) max_peers: u16,
+    /// Peers served at once, per torrent; without it, as many as the line can feed
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) upload_slots: Option<u16>,
+    /// Where to remember what was verified [default: ~/.local/state/flotilla]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "no_state")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Remember nothing
+    #[arg(long)]
+    pub(crate) no_state: bool,
+    /// Print one JSON object per line for all that happens
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Make a torrent file.
+///
+/// The same files and options give the same bytes, on any machine and with any number of threads.
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// The file or folder to share
+    #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub(crate) path: PathBuf,
+    /// Where to write the torrent file [default: NAME.torrent in this folder]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) output: Option<PathBuf>,
+    /// Overwrite the torrent file if it exists
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// A tracker. Each is a tier of its own; URLs joined by commas share a tier. May be repeated
+    #[arg(short, long = "tracker", value_name = "URL[,URL]", value_parser = tracker_tier)]
+    pub(crate) trackers: Vec<Vec<String>>,
+    /// The folder or file at this address has the same data (BEP 19). May be repeated
+    #[arg(long = "web-seed", value_name = "URL")]
+    pub(crate) web_seeds: Vec<String>,
+    /// Bytes per piece, a power of two: 256K, 1MiB [default: by the size of the files]
+    #[arg(long, value_name = "SIZE", value_parser = piece_len)]
+    pub(crate) piece_size: Option<u32>,
+    /// Peers may be had from the trackers only (BEP 27)
+    #[arg(long)]
+    pub(crate) private: bool,
+    /// Words for people
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) comment: Option<String>,
+    /// A mark that makes the info hash another, as private trackers want
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) source: Option<String>,
+    /// The name that the torrent gives to its file or folder [default: that of PATH]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Take only files that match; `*` also matches `/`. May be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) include: Vec<String>,
+    /// Leave out files that match. May be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) exclude: Vec<String>,
+    /// Threads that hash [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub(crate) threads: Option<u16>,
+}
+
+/// Tell what a torrent file says.
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// The torrent file
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+    /// As one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Compare files on disk with a torrent.
+///
+/// Prints a line for each file that is damaged or missing. Exit status 0: all is right; 1: it is not.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The torrent file
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+    /// The folder that holds the torrent's file or folder
+    #[arg(value_name = "DIR", default_value = ".", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: PathBuf,
+    /// Threads that hash [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub(crate) threads: Option<u16>,
+}
+
+/// Run a tracker.
+///
+/// For a LAN or for tests: it knows every torrent that anyone announces, forgets peers that fall
+/// silent, and keeps nothing on disk. Goes on until interrupted.
+#[derive(Debug, Args)]
+pub(crate) struct Tracker {
+    /// Answer HTTP here; `/announce` and `/scrape` [default: [::]:6969]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) http: Option<SocketAddr>,
+    /// Answer UDP here [default: [::]:6969, unless only --http is given]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) udp: Option<SocketAddr>,
+    /// How often peers are told to announce: 30s, 30m
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30m")]
+    pub(crate) interval: Duration,
+}
+
+/// See it work without a network.
+///
+/// A tracker, one seeder and three leechers exchange made-up data over loopback, in this process.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// How much data
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB")]
+    pub(crate) size: u64,
+    /// At most so many bytes per second from the seeder, so that there is something to watch
+    #[arg(long, value_name = "RATE", value_parser = size, default_value = "64MiB")]
+    pub(crate) limit_up: u64,
+}
+
+/// Print completions for a shell.
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Print the man page, or write those of all commands to a folder.
+#[derive(Debug, Args)]
+pub(crate) struct Man {
+    /// The folder to write the pages to
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default())
+    .placeholder(AnsiColor::Cyan.on_default());

@@ -1,0 +1,157 @@
+//! `flotilla create`: makes a torrent file.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use engine::disk::hash_files;
+use torrent::metainfo::Metainfo;
+use torrent::metainfo::create::{Builder, NewFile};
+
+use super::hash_threads;
+use crate::cli::Create;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::source::USER_AGENT;
+use crate::terminal::Terminal;
+use crate::text::{bytes, count};
+use crate::values::NameFilter;
+
+pub(crate) fn run(options: &Create, terminal: &Terminal) -> Result<(), Failure> {
+    let interrupt = Interrupt::install()?;
+    let filter = NameFilter::new(&options.include, &options.exclude).map_err(Failure::Usage)?;
+    // `.` and `..` have a name only once they are resolved.
+    let path = options.path.canonicalize().map_err(|error| Failure::at(&options.path, error))?;
+    let own_name = path.file_name().ok_or_else(|| Failure::at(&options.path, "it has no name"))?;
+    let name = options.name.as_ref().map_or_else(|| own_name.as_bytes(), |name| name.as_bytes());
+    let output = options.output.clone().unwrap_or_else(|| {
+        let mut file = PathBuf::from(std::ffi::OsStr::from_bytes(name)).into_os_string();
+        file.push(".torrent");
+        file.into()
+    });
+    if !options.force && output.exists() {
+        return Err(Failure::at(&output, "it exists already; --force overwrites it"));
+    }
+    let mut found =
+        Files { filter, files: Vec::new(), skipped: 0, ignored: output.canonicalize().ok() };
+    if path.is_dir() {
+        found.walk(&path, &mut Vec::new())?;
+    } else {
+        let len = fs::metadata(&path).map_err(|error| Failure::at(&path, error))?.len();
+        found.files.push((Vec::new(), len));
+    }
+    if found.skipped > 0 {
+        let skipped = found.skipped;
+        terminal.complain(&format!(
+            "left out what is neither file nor folder, such as links: {skipped}"
+        ));
+    }
+    if found.files.is_empty() {
+        return Err(Failure::at(&options.path, "no files to share"));
+    }
+    let builder = Builder {
+        name: name.to_vec(),
+        files: found.files,
+        piece_len: options.piece_size,
+        is_private: options.private,
+        trackers: options.trackers.clone(),
+        web_seeds: options.web_seeds.clone(),
+        comment: options.comment.clone(),
+        source: options.source.clone(),
+        created_by: Some(USER_AGENT.to_owned()),
+        creation_date: None,
+    };
+    let hashes = hash(&builder, &path, options, terminal, &interrupt)?;
+    let torrent = builder.finish(&hashes)?;
+    write_atomically(&output, &torrent).map_err(|error| Failure::at(&output, error))?;
+    // What we made is read back as anyone would: nothing leaves this house that it would refuse.
+    let metainfo = Metainfo::parse(&torrent)?;
+    let layout = metainfo.layout();
+    terminal.line(&format!(
+        "{}: {}, {} in {} of {}",
+        output.display(),
+        count(layout.files().len() as u64, "file"),
+        bytes(layout.total_len()),
+        count(layout.piece_count(), "piece"),
+        bytes(layout.piece_len().into()),
+    ));
+    terminal.line(&format!("info hash {}", metainfo.info_hash()));
+    Ok(())
+}
+
+fn hash(
+    builder: &Builder,
+    path: &Path,
+    options: &Create,
+    terminal: &Terminal,
+    interrupt: &Interrupt,
+) -> Result<Vec<[u8; 20]>, Failure> {
+    // The files are where they are, whatever the torrent will call them.
+    let own_name = path.file_name().map_or_else(Vec::new, |name| name.as_bytes().to_vec());
+    let on_disk = Builder { name: own_name, ..builder.clone() };
+    builder.layout()?;
+    let layout = Arc::new(on_disk.layout()?);
+    let root = path.parent().unwrap_or_else(|| Path::new("/"));
+    let bar = terminal.bar("hashing", layout.total_len());
+    let threads = hash_threads(options.threads);
+    let hashes = hash_files(&layout, root, threads, interrupt.flag(), |len| bar.inc(len));
+    bar.finish_and_clear();
+    Ok(hashes?)
+}
+
+/// The files below a folder, in an order that depends on their names alone.
+struct Files {
+    filter: NameFilter,
+    files: Vec<NewFile>,
+    /// Links and other things that are neither file nor folder.
+    skipped: u64,
+    /// The torrent file itself, should it lie among them.
+    ignored: Option<PathBuf>,
+}
+
+impl Files {
+    fn walk(&mut self, dir: &Path, names: &mut Vec<Vec<u8>>) -> Result<(), Failure> {
+        let wrong = |error: std::io::Error| Failure::at(dir, error);
+        let mut entries: Vec<fs::DirEntry> =
+            fs::read_dir(dir).map_err(wrong)?.collect::<Result<_, _>>().map_err(wrong)?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let path = entry.path();
+            let kind = entry.file_type().map_err(|error| Failure::at(&path, error))?;
+            names.push(entry.file_name().as_bytes().to_vec());
+            if kind.is_dir() {
+                self.walk(&path, names)?;
+            } else if !kind.is_file() {
+                self.skipped += 1;
+            } else if self.filter.matches(&shown(names)) && self.ignored.as_ref() != Some(&path) {
+                let len = entry.metadata().map_err(|error| Failure::at(&path, error))?.len();
+                self.files.push((names.clone(), len));
+            }
+            names.pop();
+        }
+        Ok(())
+    }
+}
+
+fn shown(names: &[Vec<u8>]) -> PathBuf {
+    names.iter().map(|name| std::ffi::OsStr::from_bytes(name)).collect()
+}
+
+/// The file is there whole or not at all.
+fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".part");
+    let aside = PathBuf::from(aside);
+    let mut file = fs::File::create(&aside)?;
+    let written = file
+        .write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&aside, path));
+    if written.is_err() {
+        // The first error is the one to tell.
+        fs::remove_file(&aside).ok();
+    }
+    written
+}

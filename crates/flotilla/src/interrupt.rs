@@ -1,0 +1,43 @@
+//! Ctrl-C and its kin: the first asks to end in order, the second ends at once.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+/// Whether someone wants us to end. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Listens to the signals.
+    ///
+    /// # Errors
+    /// If the system does not let us.
+    pub(crate) fn install() -> io::Result<Self> {
+        let flag = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            // In this order: the second signal finds the flag set.
+            signal_hook::flag::register_conditional_shutdown(
+                signal,
+                INTERRUPTED,
+                Arc::clone(&flag),
+            )?;
+            signal_hook::flag::register(signal, Arc::clone(&flag))?;
+        }
+        Ok(Self(flag))
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// For work that looks at it now and then.
+    pub(crate) fn flag(&self) -> &AtomicBool {
+        &self.0
+    }
+}
+
+/// The exit status of an interrupted command.
+pub(crate) const INTERRUPTED: i32 = 130;

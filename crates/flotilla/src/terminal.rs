@@ -1,0 +1,136 @@
+//! The only place that prints. Whatever a stranger named is shown without control characters, and
+//! nothing here panics when the reader of a pipe goes away.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use console::Term;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Standard output and standard error, and the lines at the bottom that change.
+#[derive(Debug)]
+pub(crate) struct Terminal {
+    /// `None` if standard output is a pipe or a file.
+    live: Option<Live>,
+    is_gone: Cell<bool>,
+}
+
+#[derive(Debug)]
+struct Live {
+    term: Term,
+    lines: MultiProgress,
+    bars: RefCell<Vec<ProgressBar>>,
+}
+
+impl Terminal {
+    pub(crate) fn new() -> Self {
+        let live = io::stdout().is_terminal().then(|| Live {
+            term: Term::stdout(),
+            lines: MultiProgress::with_draw_target(ProgressDrawTarget::stdout_with_hz(10)),
+            bars: RefCell::default(),
+        });
+        Self { live, is_gone: Cell::new(false) }
+    }
+
+    /// Whether a person looks at it.
+    pub(crate) const fn is_live(&self) -> bool {
+        self.live.is_some()
+    }
+
+    /// Whether nobody reads what we print any more.
+    pub(crate) const fn is_gone(&self) -> bool {
+        self.is_gone.get()
+    }
+
+    /// Rows and columns, as they are now.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        let (rows, columns) = self.live.as_ref().map_or((24, 80), |live| live.term.size());
+        (rows.into(), columns.into())
+    }
+
+    /// A line of result, on standard output.
+    pub(crate) fn line(&self, text: &str) {
+        let text = clean(text);
+        match &self.live {
+            Some(live) => self.check(live.lines.println(text)),
+            None => self.check(writeln!(io::stdout(), "{text}")),
+        }
+    }
+
+    /// A line for people about what went wrong, on standard error.
+    pub(crate) fn complain(&self, text: &str) {
+        let complaint = || writeln!(io::stderr(), "flotilla: {}", clean(text));
+        let written = match &self.live {
+            Some(live) => live.lines.suspend(complaint),
+            None => complaint(),
+        };
+        // There is no one left to tell.
+        written.ok();
+    }
+
+    /// Bytes as they are, on standard output.
+    pub(crate) fn raw(&self, bytes: &[u8]) {
+        let mut out = io::stdout();
+        self.check(out.write_all(bytes).and_then(|()| out.flush()));
+    }
+
+    /// Shows these lines at the bottom in place of those before. Nothing if nobody looks.
+    pub(crate) fn show(&self, lines: &[String]) {
+        let Some(live) = &self.live else { return };
+        let mut bars = live.bars.borrow_mut();
+        while bars.len() > lines.len() {
+            if let Some(bar) = bars.pop() {
+                bar.finish_and_clear();
+                live.lines.remove(&bar);
+            }
+        }
+        while bars.len() < lines.len() {
+            let style = ProgressStyle::with_template("{msg}").expect("a valid template");
+            bars.push(live.lines.add(ProgressBar::new_spinner().with_style(style)));
+        }
+        for (bar, line) in bars.iter().zip(lines) {
+            bar.set_message(clean(line));
+        }
+    }
+
+    /// A bar for so many bytes of work; hidden if nobody looks.
+    pub(crate) fn bar(&self, what: &str, len: u64) -> ProgressBar {
+        let Some(live) = &self.live else { return ProgressBar::hidden() };
+        let template = "{prefix} {wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}";
+        let style = ProgressStyle::with_template(template).expect("a valid template");
+        let bar =
+            live.lines.add(ProgressBar::new(len).with_style(style).with_prefix(what.to_owned()));
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    }
+
+    fn check(&self, written: io::Result<()>) {
+        if written.is_err() {
+            self.is_gone.set(true);
+        }
+    }
+}
+
+/// Text without anything that a terminal obeys: control characters, and marks that turn the
+/// direction of writing.
+fn clean(text: &str) -> String {
+    let is_harmless = |c: char| {
+        !c.is_control()
+            && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
+    };
+    text.chars().map(|c| if is_harmless(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_command_the_terminal() {
+        assert_eq!(
+            clean("a\x1b[2Jb\r\n\u{202e}c\u{9b}é漢"),
+            "a\u{fffd}[2Jb\u{fffd}\u{fffd}\u{fffd}c\u{fffd}é漢"
+        );
+    }
+}

@@ -1,0 +1,353 @@
+//! Follows torrents until each is where it should be, and shows how they stand meanwhile.
+
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use engine::{Event, EventKind, Session, Torrent, TorrentState, TorrentStatus};
+use serde_json::json;
+
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::json;
+use crate::terminal::Terminal;
+use crate::text::{bytes, count, cut, fit, percent, rate, time};
+
+/// The torrents of a session, and who looks at them.
+pub(crate) struct Watch<'a> {
+    terminal: &'a Terminal,
+    interrupt: Interrupt,
+    session: Session,
+    events: Receiver<Event>,
+    torrents: Vec<Watched>,
+    is_json: bool,
+    told_at: Option<Instant>,
+    started_at: Instant,
+}
+
+struct Watched {
+    torrent: Torrent,
+    has_failed: bool,
+}
+
+/// How watching ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Every torrent is where it should be.
+    Reached,
+    /// Some failed; each has been complained of. The others are where they should be.
+    Failed,
+    /// Someone wants us to end.
+    Interrupted,
+}
+
+impl<'a> Watch<'a> {
+    pub(crate) fn new(
+        terminal: &'a Terminal,
+        interrupt: Interrupt,
+        session: Session,
+        is_json: bool,
+    ) -> Result<Self, Failure> {
+        let events = session.subscribe()?;
+        let watch = Self {
+            terminal,
+            interrupt,
+            session,
+            events,
+            torrents: Vec::new(),
+            is_json,
+            told_at: None,
+            started_at: Instant::now(),
+        };
+        let addrs: Vec<String> =
+            watch.session.listen_addrs().iter().map(ToString::to_string).collect();
+        watch.tell(|| json!({ "event": "listening", "addrs": addrs }));
+        Ok(watch)
+    }
+
+    pub(crate) const fn session(&self) -> &Session {
+        &self.session
+    }
+
+    pub(crate) fn add(&mut self, torrent: Torrent) {
+        let status = torrent.status();
+        self.tell(|| {
+            json!({
+                "event": "added",
+                "torrent": torrent.info_hash().to_string(),
+                "name": status.name,
+                "size": status.total_len,
+                "pieces": status.piece_count,
+            })
+        });
+        self.torrents.push(Watched { torrent, has_failed: false });
+    }
+
+    pub(crate) fn torrents(&self) -> impl Iterator<Item = &Torrent> {
+        self.torrents.iter().map(|watched| &watched.torrent)
+    }
+
+    /// Follows all torrents until each has failed or is where `is_there` says that it should be.
+    pub(crate) fn follow(&mut self, is_there: impl Fn(&TorrentStatus) -> bool) -> Outcome {
+        loop {
+            while let Ok(event) = self.events.try_recv() {
+                self.event(&event);
+            }
+            let statuses: Vec<_> = self.torrents().map(Torrent::status).collect();
+            let is_settled = self
+                .torrents
+                .iter()
+                .zip(&statuses)
+                .all(|(watched, status)| watched.has_failed || is_there(status));
+            self.show(&statuses, is_settled);
+            if is_settled {
+                let has_failed = self.torrents.iter().any(|watched| watched.has_failed);
+                return if has_failed { Outcome::Failed } else { Outcome::Reached };
+            }
+            if self.interrupt.is_set() || self.terminal.is_gone() {
+                return Outcome::Interrupted;
+            }
+            // Whatever comes, it is time to look again.
+            if let Ok(event) = self.events.recv_timeout(TICK) {
+                self.event(&event);
+            }
+        }
+    }
+
+    /// Ends the session in order, with the last word of each torrent.
+    pub(crate) fn end(mut self, outcome: Outcome) -> Result<(), Failure> {
+        self.terminal.show(&[]);
+        self.session.shutdown(PATIENCE);
+        while let Ok(event) = self.events.try_recv() {
+            self.event(&event);
+        }
+        let is_complete = self.torrents().all(|torrent| torrent.status().progress() >= 1.0);
+        let result = match outcome {
+            Outcome::Failed => Err(Failure::Told),
+            Outcome::Interrupted if !is_complete => Err(Failure::Interrupted),
+            Outcome::Interrupted | Outcome::Reached => Ok(()),
+        };
+        for torrent in self.torrents() {
+            self.tell(|| json::progress(torrent, &torrent.status()));
+        }
+        let word = match &result {
+            Ok(()) => "done",
+            Err(Failure::Interrupted) => "interrupted",
+            Err(_) => "failed",
+        };
+        self.tell(|| json!({ "event": "end", "status": word }));
+        if !self.is_json && result == Err(Failure::Interrupted) {
+            self.terminal.line("interrupted; the same command goes on from here");
+        }
+        result
+    }
+
+    fn tell(&self, value: impl FnOnce() -> serde_json::Value) {
+        if self.is_json {
+            self.terminal.line(&value().to_string());
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        self.tell(|| json::event(event));
+        let Some(at) =
+            self.torrents.iter().position(|watched| watched.torrent.info_hash() == event.torrent)
+        else {
+            return;
+        };
+        let status = self.torrents[at].torrent.status();
+        let name = &status.name;
+        match &event.kind {
+            EventKind::DiskFailed(why) => {
+                self.torrents[at].has_failed = true;
+                self.terminal.complain(&format!("{name}: {why}"));
+            }
+            EventKind::Completed if !self.is_json => {
+                let text = if status.downloaded == 0 {
+                    format!("complete: {name}, {}", bytes(status.wanted_len))
+                } else {
+                    let elapsed = self.started_at.elapsed();
+                    let speed = status.wanted_len as f64 / elapsed.as_secs_f64().max(0.001);
+                    let (size, speed) = (bytes(status.wanted_len), rate(speed as u64));
+                    format!("complete: {name}, {size} in {}, {speed}", time(elapsed))
+                };
+                self.terminal.line(&text);
+            }
+            EventKind::PeerBanned { ip } if !self.is_json => {
+                self.terminal.line(&format!("{name}: peer {ip} sent bad data and is banned"));
+            }
+            _ => {}
+        }
+    }
+
+    fn show(&mut self, statuses: &[Arc<TorrentStatus>], is_last: bool) {
+        if self.terminal.is_live() && !self.is_json {
+            let (rows, columns) = self.terminal.size();
+            self.terminal.show(&table(statuses, rows.saturating_sub(1), columns.saturating_sub(1)));
+            return;
+        }
+        let every = if self.is_json { JSON_EVERY } else { LINE_EVERY };
+        let is_due = self.told_at.is_none_or(|at| at.elapsed() >= every);
+        if !is_due || is_last {
+            return;
+        }
+        self.told_at = Some(Instant::now());
+        for (watched, status) in self.torrents.iter().zip(statuses) {
+            if self.is_json {
+                self.tell(|| json::progress(&watched.torrent, status));
+            } else if status.state != (TorrentState::Checking { done: 0, total: 0 }) {
+                self.terminal.line(&sentence(status));
+            }
+        }
+    }
+}
+
+/// How a torrent stands, for a pipe.
+fn sentence(status: &TorrentStatus) -> String {
+    let TorrentStatus { name, download_rate, upload_rate, .. } = status;
+    let mut text = match &status.state {
+        TorrentState::Checking { done, total } => {
+            return format!("{name}: checking, {done} of {}", count(*total, "piece"));
+        }
+        TorrentState::Seeding => format!("{name}: seeding {}", bytes(status.wanted_len)),
+        _ => format!("{name}: {}% of {}", percent(status.progress()), bytes(status.wanted_len)),
+    };
+    let seeds = count(status.seeds_connected as u64, "seed");
+    let peers = count(status.peers_connected as u64, "peer");
+    text +=
+        &format!(", down {}, up {}, {peers} ({seeds})", rate(*download_rate), rate(*upload_rate));
+    if let Some(eta) = status.eta {
+        text += &format!(", ETA {}", time(eta));
+    }
+    if let Some(trouble) = &status.tracker_trouble {
+        text += &format!(", tracker {trouble}");
+    }
+    text
+}
+
+/// How all torrents stand, for a terminal of this size.
+fn table(statuses: &[Arc<TorrentStatus>], rows: usize, columns: usize) -> Vec<String> {
+    let name_columns = columns.saturating_sub(FIXED_COLUMNS).max(NAME_COLUMNS_MIN);
+    let row = |name: &str, cells: [&str; 6]| {
+        let [done, size, down, up, eta, peers] = cells;
+        let name = fit(name, name_columns);
+        cut(&format!("{name} {done:>6} {size:>8} {down:>10} {up:>10} {eta:>6} {peers:>9}"), columns)
+    };
+    let mut order: Vec<&TorrentStatus> = statuses.iter().map(AsRef::as_ref).collect();
+    // Those that do something first, should there be no room for all.
+    order.sort_by_key(|status| match status.state {
+        TorrentState::Failed(_) => 0,
+        TorrentState::Downloading | TorrentState::Checking { .. } => 1,
+        _ => 2,
+    });
+    let mut lines = vec![row("Name", ["Done", "Size", "Down", "Up", "ETA", "Peers"])];
+    let is_crowded = order.len() + 1 > rows;
+    let shown = if is_crowded { rows.saturating_sub(2) } else { order.len() };
+    let mut spare = rows.saturating_sub(shown + 1 + usize::from(is_crowded));
+    for status in order.iter().take(shown) {
+        let (progress, word) = match status.state {
+            TorrentState::Checking { done, total } => {
+                (f64::from(done) / f64::from(total.max(1)), Some("check"))
+            }
+            TorrentState::Seeding => (1.0, Some("seed")),
+            TorrentState::Paused => (status.progress(), Some("paused")),
+            TorrentState::Failed(_) => (status.progress(), Some("failed")),
+            _ => (status.progress(), None),
+        };
+        let eta =
+            word.map_or_else(|| status.eta.map_or_else(|| "-".to_owned(), time), str::to_owned);
+        lines.push(row(
+            &status.name,
+            [
+                &format!("{}%", percent(progress)),
+                &bytes(status.wanted_len),
+                &rate(status.download_rate),
+                &rate(status.upload_rate),
+                &eta,
+                &format!("{} ({})", status.peers_connected, status.seeds_connected),
+            ],
+        ));
+        if let Some(trouble) = &status.tracker_trouble
+            && spare > 0
+        {
+            spare -= 1;
+            lines.push(cut(&format!("  tracker {trouble}"), columns));
+        }
+    }
+    if is_crowded {
+        let (down, up) = order.iter().fold((0, 0), |(down, up), status| {
+            (down + status.download_rate, up + status.upload_rate)
+        });
+        let more = format!("… {} in all", count(order.len() as u64, "torrent"));
+        lines.push(row(&more, ["", "", &rate(down), &rate(up), "", ""]));
+    }
+    lines
+}
+
+const TICK: Duration = Duration::from_millis(200);
+const LINE_EVERY: Duration = Duration::from_secs(5);
+const JSON_EVERY: Duration = Duration::from_secs(1);
+/// Less than the three seconds that Ctrl-C may take.
+const PATIENCE: Duration = Duration::from_millis(2500);
+/// All cells but the name, with the gaps.
+const FIXED_COLUMNS: usize = 55;
+const NAME_COLUMNS_MIN: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use console::measure_text_width;
+
+    use super::*;
+
+    fn statuses(count: usize) -> Vec<Arc<TorrentStatus>> {
+        let status = |index: usize| TorrentStatus {
+            name: format!("{index} 漢字 and a name that is quite long, too long for most"),
+            state: if index == 70 { TorrentState::Downloading } else { TorrentState::Seeding },
+            wanted_len: 1 << 40,
+            download_rate: u64::MAX / 4096,
+            upload_rate: 1023,
+            eta: Some(Duration::from_secs(1_000_000)),
+            peers_connected: 200,
+            seeds_connected: 100,
+            tracker_trouble: Some("http://tracker.example/announce: connection refused".repeat(3)),
+            ..TorrentStatus::default()
+        };
+        (0..count).map(|index| Arc::new(status(index))).collect()
+    }
+
+    #[test]
+    fn the_table_fits_any_terminal() {
+        for (rows, columns) in [(23, 79), (3, 79), (2, 20), (0, 0), (50, 200)] {
+            for count in [0, 1, 5, 100] {
+                let lines = table(&statuses(count), rows, columns);
+                assert!(lines.len() <= rows.max(2), "{} lines in {rows} rows", lines.len());
+                assert!(lines.iter().all(|line| measure_text_width(line) <= columns));
+            }
+        }
+    }
+
+    #[test]
+    fn those_that_download_are_shown_when_not_all_can_be() {
+        let lines = table(&statuses(100), 5, 100);
+        assert!(lines[1].starts_with("70 "), "{lines:?}");
+        assert!(lines.last().is_some_and(|line| line.contains("100 torrents in all")));
+    }
+
+    #[test]
+    fn a_sentence_says_what_matters() {
+        let mut status = TorrentStatus {
+            name: "a".to_owned(),
+            state: TorrentState::Downloading,
+            wanted_len: 2048,
+            wanted_done_len: 512,
+            peers_connected: 1,
+            ..TorrentStatus::default()
+        };
+        assert_eq!(
+            sentence(&status),
+            "a: 25.0% of 2.0 KiB, down 0 B/s, up 0 B/s, 1 peer (0 seeds)"
+        );
+        status.tracker_trouble = Some("udp://t: no answer".to_owned());
+        assert!(sentence(&status).ends_with(", tracker udp://t: no answer"));
+    }
+}
