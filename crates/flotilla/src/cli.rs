@@ -210,10 +210,10 @@ pub(crate) struct Verify {
 /// silent, and keeps nothing on disk. Goes on until interrupted.
 #[derive(Debug, Args)]
 pub(crate) struct Tracker {
-    /// Answer HTTP here; `/announce` and `/scrape` [default: [::]:6969]
+    /// Answer HTTP here; `/announce` and `/scrape` [default: port 6969, IPv4 and IPv6]
     #[arg(long, value_name = "ADDR")]
     pub(crate) http: Option<SocketAddr>,
-    /// Answer UDP here [default: [::]:6969, unless only --http is given]
+    /// Answer UDP here [default: as HTTP, unless one of the two is given]
     #[arg(long, value_name = "ADDR")]
     pub(crate) udp: Option<SocketAddr>,
     /// How often peers are told to announce: 30s, 30m
