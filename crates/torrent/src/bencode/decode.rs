@@ -412,6 +412,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn survives_mutations() {
+        let valid = b"d1:ali1ei-22ee2:bb3:xyz1:cd1:dle1:ei0eee";
+        let unsorted = Limits { keys_in_order: false, ..Limits::default() };
+        for seed in 0..3000 {
+            let mut rng = Rng::from_seed(seed);
+            let mut bytes = valid.to_vec();
+            for _ in 0..=rng.below(3) {
+                let at = rng.below(bytes.len());
+                bytes[at] =
+                    if rng.below(2) == 0 { valid[rng.below(valid.len())] } else { rng.u32() as u8 };
+            }
+            if let Ok(value) = decode(&bytes) {
+                assert_eq!(encode(&owned(&value)), bytes);
+            }
+            if let Ok((value, end)) = decode_prefix(&bytes, unsorted) {
+                assert_eq!(encode(&owned(&value)).len(), end, "order changes no length");
+            }
+        }
+    }
+
     fn owned(value: &Value<'_>) -> OwnedValue {
         match value {
             Value::Integer(number) => OwnedValue::Integer(*number),

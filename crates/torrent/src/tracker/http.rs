@@ -286,17 +286,24 @@ mod tests {
     }
 
     #[test]
-    fn survives_mutations() {
+    fn survives_noise_and_mutations() {
         let valid = b"d8:completei5e10:incompletei7e8:intervali900e5:peers6:\x0a\x00\x00\x01\x1a\xe16:peers60:e";
-        for seed in 0..3000 {
+        let scrape =
+            b"d5:filesd20:aaaaaaaaaaaaaaaaaaaad8:completei1e10:downloadedi2e10:incompletei3eeee";
+        for seed in 0..4000 {
             let mut rng = Rng::from_seed(seed);
-            let mut bytes = valid.to_vec();
+            let mut bytes = if seed % 2 == 0 { valid.to_vec() } else { scrape.to_vec() };
+            if seed % 5 == 0 {
+                bytes.fill_with(|| valid[rng.below(valid.len())]);
+            }
             for _ in 0..=rng.below(3) {
                 let at = rng.below(bytes.len());
                 bytes[at] = rng.u32() as u8;
             }
-            // Neither may panic, whatever they say.
-            parse_announce(&bytes).ok();
+            if let Err(TrackerFault::Refused(why)) = parse_announce(&bytes) {
+                assert!(!why.contains(char::is_control), "{why:?}");
+            }
+            // It must not panic, whatever it says.
             parse_scrape(&bytes).ok();
         }
     }

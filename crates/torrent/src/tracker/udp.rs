@@ -446,4 +446,28 @@ mod tests {
             while tracker.poll_output().is_some() {}
         }
     }
+
+    #[test]
+    fn survives_a_valid_answer_with_bytes_changed() {
+        for seed in 0..2000 {
+            let mut noise = Rng::from_seed(seed);
+            let mut tracker = tracker(announce(), false, b"");
+            sent(&mut tracker);
+            answer(&mut tracker, ACTION_CONNECT, &[0; 8]);
+            let transaction_id = sent(&mut tracker)[12..16].to_vec();
+            let mut datagram =
+                [&ACTION_ANNOUNCE.to_be_bytes()[..], &transaction_id, &[0; 12], &[9; 18]].concat();
+            datagram.truncate(datagram.len() - noise.below(20));
+            for _ in 0..noise.below(3) {
+                let at = noise.below(datagram.len());
+                datagram[at] = noise.u32() as u8;
+            }
+            tracker.handle_datagram(epoch(), &datagram);
+            match tracker.poll_output() {
+                Some(UdpOutput::Announced(reply)) => assert!(reply.peers.len() <= 3),
+                Some(UdpOutput::Failed(_)) => {}
+                other => assert!(other.is_none() && tracker.poll_timeout().is_some()),
+            }
+        }
+    }
 }

@@ -106,9 +106,8 @@ mod tests {
     use super::*;
     use crate::Rng;
 
-    #[test]
-    fn there_and_back() {
-        let hello = ExtendedHandshake {
+    fn full() -> ExtendedHandshake {
+        ExtendedHandshake {
             v: Some("Flotilla 0.1".to_owned()),
             reqq: Some(500),
             yourip: Some(IpAddr::from([10, 0, 0, 1])),
@@ -116,8 +115,12 @@ mod tests {
             m: BTreeMap::from([(b"ut_metadata".to_vec(), 3)]),
             metadata_size: Some(31_235),
             upload_only: true,
-        };
-        assert_eq!(ExtendedHandshake::decode(&hello.encode()), Ok(hello));
+        }
+    }
+
+    #[test]
+    fn there_and_back() {
+        assert_eq!(ExtendedHandshake::decode(&full().encode()), Ok(full()));
     }
 
     #[test]
@@ -133,18 +136,22 @@ mod tests {
     }
 
     #[test]
-    fn survives_noise() {
-        let valid =
-            ExtendedHandshake { v: Some("x".to_owned()), ..ExtendedHandshake::default() }.encode();
-        for seed in 0..2000 {
+    fn survives_noise_and_mutations() {
+        let valid = full().encode();
+        let alphabet = b"ilde0123456789:mvp";
+        for seed in 0..3000 {
             let mut rng = Rng::from_seed(seed);
             let mut bytes = valid.clone();
+            if seed % 3 == 0 {
+                bytes.fill_with(|| alphabet[rng.below(alphabet.len())]);
+            }
             for _ in 0..=rng.below(4) {
                 let at = rng.below(bytes.len());
                 bytes[at] = rng.u32() as u8;
             }
-            // Whether it parses does not matter: it must not panic.
-            ExtendedHandshake::decode(&bytes).ok();
+            if let Ok(hello) = ExtendedHandshake::decode(&bytes) {
+                assert_eq!(ExtendedHandshake::decode(&hello.encode()), Ok(hello));
+            }
         }
     }
 }

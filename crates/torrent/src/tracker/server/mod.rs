@@ -349,24 +349,54 @@ mod tests {
         for _ in 0..20_000 {
             now += Duration::from_millis(rng.below(5000) as u64);
             let from = SocketAddr::from(([10, 0, 0, rng.below(30) as u8], 1 + rng.below(9) as u16));
-            let mut asked = request(from, rng.below(2) as u64);
-            asked.info_hash = InfoHash([rng.below(8) as u8; 20]);
-            let mut url = client::announce_url("/announce", &asked).into_bytes();
-            let mut datagram = [&rng.bytes::<8>()[..], &[0, 0, 0, 1], &[3; 86]].concat();
-            for _ in 0..rng.below(3) {
-                let at = rng.below(url.len());
-                url[at] = 0x20 + rng.below(96) as u8;
-                let at = rng.below(datagram.len());
-                datagram[at] = rng.u32() as u8;
-            }
-            let reply = server.handle_http(now, &String::from_utf8_lossy(&url), from.ip());
+            let target = noisy_target(&mut rng, from);
+            let reply = server.handle_http(now, &target, from.ip());
             assert!(reply.body.len() < 32 * 1024);
-            datagram.truncate(rng.below(200));
+
+            let mut datagram = noisy_datagram(&mut rng);
             let sent = server.handle_udp(now, from, &datagram).map_or(0, |reply| reply.len());
             assert!(sent <= datagram.len(), "an amplifier");
+            // The same of someone who has connected.
+            if let Some(id) = datagram.first_chunk_mut() {
+                *id = server.connection_ids.issue(now, from.ip()).to_be_bytes();
+                server.handle_udp(now, from, &datagram);
+            }
             let stats = server.stats();
             assert!(stats.torrents <= 5 && stats.peers <= 10, "{stats:?}");
         }
-        assert!(server.stats().announces > 1000);
+        assert!(server.stats().announces > 5000 && server.stats().scrapes > 1000);
+    }
+
+    /// An announce with a few characters changed, or nothing but noise.
+    fn noisy_target(rng: &mut Rng, from: SocketAddr) -> String {
+        let mut asked = request(from, rng.below(2) as u64);
+        asked.info_hash = InfoHash([rng.below(8) as u8; 20]);
+        let mut url = client::announce_url("/announce", &asked).into_bytes();
+        if rng.below(4) == 0 {
+            url.fill_with(|| rng.u32() as u8);
+        }
+        for _ in 0..rng.below(3) {
+            let at = rng.below(url.len());
+            url[at] = 0x20 + rng.below(96) as u8;
+        }
+        String::from_utf8_lossy(&url).into_owned()
+    }
+
+    /// An announce or a scrape, cut off somewhere and with a few bytes changed, or nothing but noise.
+    fn noisy_datagram(rng: &mut Rng) -> Vec<u8> {
+        let (action, hash) = (1 + rng.below(2) as u8, [rng.below(8) as u8; 20]);
+        let head = [&rng.bytes::<8>()[..], &[0, 0, 0, action], b"tran", &hash].concat();
+        let mut datagram = [&head[..], &[3; 44], &[0, 0, 0, 2], &[5; 32]].concat();
+        if rng.below(4) == 0 {
+            datagram.fill_with(|| rng.u32() as u8);
+        }
+        for _ in 0..rng.below(3) {
+            let at = rng.below(datagram.len());
+            datagram[at] = rng.u32() as u8;
+        }
+        if rng.below(2) == 0 {
+            datagram.truncate(rng.below(120));
+        }
+        datagram
     }
 }
