@@ -149,14 +149,14 @@ impl PeerTable {
     }
 
     fn has_room(&self, info_hash: InfoHash, addr: SocketAddr) -> bool {
-        let has_room_for_peer = self.by_age.len() < self.limits.peers;
-        match self.torrents.get(&info_hash) {
-            None => has_room_for_peer && self.torrents.len() < self.limits.torrents,
-            Some(torrent) => {
-                torrent.peers.contains_key(&addr)
-                    || (has_room_for_peer && torrent.peers.len() < self.limits.peers_per_torrent)
-            }
+        let torrent = self.torrents.get(&info_hash);
+        if torrent.is_some_and(|torrent| torrent.peers.contains_key(&addr)) {
+            return true;
         }
+        let peers = torrent.map_or(0, |torrent| torrent.peers.len());
+        self.by_age.len() < self.limits.peers
+            && peers < self.limits.peers_per_torrent
+            && (torrent.is_some() || self.torrents.len() < self.limits.torrents)
     }
 
     fn put(&mut self, now: Instant, addr: SocketAddr, request: &AnnounceRequest) {
