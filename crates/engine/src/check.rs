@@ -161,6 +161,9 @@ impl Engine {
         }
         self.state_changed(id, reactor);
         if self.tasks.get(&id).is_some_and(|task| task.swarm.is_completed()) {
+            if !is_paused {
+                self.cut_to_length(id, reactor);
+            }
             self.publish(id, &EventKind::Completed);
         }
     }

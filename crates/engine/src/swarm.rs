@@ -72,6 +72,15 @@ impl Engine {
         task.completed_at = Some(now);
         task.announcer.completed(now);
         task.save_at = now;
+        self.cut_to_length(id, reactor);
+        self.publish(id, &EventKind::Completed);
+        self.state_changed(id, reactor);
+        self.drive_trackers(id, reactor);
+    }
+
+    /// Takes off what files have past their end: longer ones were there before.
+    pub(crate) fn cut_to_length(&self, id: TaskId, reactor: &mut Reactor<Self>) {
+        let Some(task) = self.tasks.get(&id) else { return };
         let storage = Arc::clone(&task.storage);
         reactor.offload(
             move || storage.cut_to_length(),
@@ -81,9 +90,6 @@ impl Engine {
                 }
             },
         );
-        self.publish(id, &EventKind::Completed);
-        self.state_changed(id, reactor);
-        self.drive_trackers(id, reactor);
     }
 
     /// A disk thread hashes the blocks from memory, and writes them if they are what they should be.

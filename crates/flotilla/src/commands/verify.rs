@@ -1,6 +1,6 @@
 //! `flotilla verify`: compares files on disk with a torrent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -50,44 +50,105 @@ pub(crate) fn run(options: &Verify, terminal: &Terminal) -> Result<(), Failure> 
     let wrong = wrong.into_inner().unwrap_or_else(PoisonError::into_inner);
     let lens: Vec<Option<u64>> =
         storage.file_stamps().iter().map(|stamp| stamp.as_ref().map(|stamp| stamp.len)).collect();
-    let damages = damages(&layout, &wrong, &lens);
-    damages.iter().for_each(|line| terminal.line(line));
-    let files = layout.files().iter().filter(|file| !file.is_pad).count() as u64;
-    if damages.is_empty() {
-        terminal.line(&format!("ok: {}, {}", count(files, "file"), bytes(layout.total_len())));
+    let findings = findings(&layout, &wrong, &lens);
+    let mut counts = (0_u64, 0_u64);
+    for (file, finding) in layout.files().iter().zip(&findings) {
+        match finding {
+            Finding::Good => continue,
+            Finding::Wrong(_) => counts.0 += 1,
+            Finding::Unclear { .. } => counts.1 += 1,
+        }
+        terminal.line(&format!("{}: {finding}", file.path.to_path_buf().display()));
+    }
+    let files = count(layout.files().iter().filter(|file| !file.is_pad).count() as u64, "file");
+    if wrong.is_empty() && counts == (0, 0) {
+        terminal.line(&format!("ok: {files}, {}", bytes(layout.total_len())));
         return Ok(());
     }
-    let damaged = damages.len() as u64;
+    let good = u64::from(layout.piece_count()) - wrong.len() as u64;
+    let unclear = if counts.1 > 0 { format!(", {} unclear", counts.1) } else { String::new() };
     terminal.line(&format!(
-        "{damaged} of {} not right; {} of {} good",
-        count(files, "file"),
-        u64::from(layout.piece_count()) - wrong.len() as u64,
+        "{} of {files} not right{unclear}; {good} of {} good",
+        counts.0,
         count(layout.piece_count(), "piece"),
     ));
     Err(Failure::Told)
 }
 
-/// A line for each file that is not as it should be.
-fn damages(
+/// What can be said of one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Finding {
+    Good,
+    Wrong(String),
+    /// Only pieces that it shares with a wrong file are wrong: it may well be good.
+    Unclear {
+        bad: u32,
+        all: u32,
+    },
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Good => f.write_str("ok"),
+            Self::Wrong(why) => f.write_str(why),
+            Self::Unclear { bad, all } => {
+                let all = count(*all, "piece");
+                write!(f, "cannot be told: {bad} of {all} shared with a file that is not right")
+            }
+        }
+    }
+}
+
+fn findings(
     layout: &FileLayout,
     wrong: &BTreeMap<PieceIndex, PieceState>,
     lens: &[Option<u64>],
-) -> Vec<String> {
-    let mut lines = Vec::new();
-    for (index, file) in layout.files().iter().enumerate().filter(|(_, file)| !file.is_pad) {
-        let path = file.path.to_path_buf();
-        let pieces = layout.file_pieces(index);
-        let bad = wrong.range(PieceIndex(pieces.start)..PieceIndex(pieces.end)).count() as u64;
-        let line = match lens.get(index).copied().flatten() {
-            None => "missing".to_owned(),
-            Some(len) if len < file.len => format!("too short by {}", bytes(file.len - len)),
-            Some(len) if len > file.len => format!("too long by {}", bytes(len - file.len)),
-            Some(_) if bad > 0 => {
-                format!("damaged in {bad} of {}", count(pieces.end - pieces.start, "piece"))
-            }
-            Some(_) => continue,
-        };
-        lines.push(format!("{}: {line}", path.display()));
+) -> Vec<Finding> {
+    let bad_pieces = |file: usize| {
+        let pieces = layout.file_pieces(file);
+        wrong.range(PieceIndex(pieces.start)..PieceIndex(pieces.end)).map(|(piece, _)| *piece)
+    };
+    // How many files have bytes in each wrong piece.
+    let mut owners: BTreeMap<PieceIndex, u32> = BTreeMap::new();
+    let real = |file: &usize| !layout.files()[*file].is_pad;
+    for file in (0..lens.len()).filter(real) {
+        bad_pieces(file).for_each(|piece| *owners.entry(piece).or_default() += 1);
     }
-    lines
+    let by_itself = |file: usize| {
+        let (entry, pieces) = (&layout.files()[file], layout.file_pieces(file));
+        let all = pieces.end - pieces.start;
+        let bad = bad_pieces(file).count() as u32;
+        let is_own = bad_pieces(file).any(|piece| owners.get(&piece) == Some(&1));
+        match lens[file] {
+            _ if entry.is_pad => Finding::Good,
+            None => Finding::Wrong("missing".to_owned()),
+            Some(len) if len < entry.len => {
+                Finding::Wrong(format!("too short by {}", bytes(entry.len - len)))
+            }
+            Some(len) if len > entry.len => {
+                Finding::Wrong(format!("too long by {}", bytes(len - entry.len)))
+            }
+            Some(_) if is_own => Finding::Wrong(damaged(bad, all)),
+            Some(_) if bad > 0 => Finding::Unclear { bad, all },
+            Some(_) => Finding::Good,
+        }
+    };
+    let mut found: Vec<Finding> = (0..lens.len()).map(by_itself).collect();
+    let explained: BTreeSet<PieceIndex> = (0..lens.len())
+        .filter(|&file| matches!(found[file], Finding::Wrong(_)))
+        .flat_map(bad_pieces)
+        .collect();
+    for (file, finding) in found.iter_mut().enumerate() {
+        if let Finding::Unclear { bad, all } = *finding
+            && !bad_pieces(file).all(|piece| explained.contains(&piece))
+        {
+            *finding = Finding::Wrong(damaged(bad, all));
+        }
+    }
+    found
+}
+
+fn damaged(bad: u32, all: u32) -> String {
+    format!("damaged in {bad} of {}", count(all, "piece"))
 }
