@@ -73,13 +73,13 @@ mod handler;
 mod options;
 mod reactor;
 mod remote;
+pub mod simulated;
 mod stream;
 mod timer;
 mod token;
 mod worker_pool;
 mod write_queue;
 
-pub use backend::simulated;
 pub use backend::{Backend, Event, Source, Wake};
 pub use handler::{
     Accepted, Acceptor, Closed, DatagramHandler, Handler, HandlerError, Read, Reason,

@@ -16,6 +16,7 @@ use crate::handler::{
     Accepted, Acceptor, Closed, DatagramHandler, Handler, HandlerError, Read, Reason,
 };
 use crate::remote::{Post, Remote, Shared};
+use crate::simulated::Host;
 use crate::stream::{Entry, Stream};
 use crate::timer::{TimerId, Timers};
 use crate::worker_pool::WorkerPool;
@@ -66,6 +67,12 @@ impl<S: 'static> Reactor<S> {
     /// If the system has no descriptors left.
     pub fn new() -> io::Result<Self> {
         Ok(Self::with_backend(Box::new(Epoll::new()?)))
+    }
+
+    /// A loop on a host of a [simulated](crate::simulated) world. Left to itself it moves the world's
+    /// clock as it waits; several in one world are turned by [`World::step`](crate::simulated::World::step).
+    pub fn simulated(host: Host) -> Self {
+        Self::with_backend(Box::new(host))
     }
 
     /// A loop in any world.
@@ -378,6 +385,12 @@ impl<S: 'static> Reactor<S> {
             }));
             return;
         }
+        if let Some(found) = self.backend.look_up(host) {
+            let found =
+                found.map(|ips| ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect());
+            self.calls.push_back(Box::new(move |state, reactor| done(found, state, reactor)));
+            return;
+        }
         let host = host.to_owned();
         let look_up = move || (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
         self.offload_to(Pool::Resolvers, look_up, done);
@@ -390,8 +403,12 @@ impl<S: 'static> Reactor<S> {
         done: impl FnOnce(T, &mut S, &mut Self) + 'static,
     ) {
         if self.backend.is_single_threaded() {
-            let result = job();
-            self.calls.push_back(Box::new(move |state, reactor| done(result, state, reactor)));
+            match catch_unwind(AssertUnwindSafe(job)) {
+                Ok(result) => self
+                    .calls
+                    .push_back(Box::new(move |state, reactor| done(result, state, reactor))),
+                Err(_panic) => tracing::error!("a job panicked: its result is lost"),
+            }
             return;
         }
         let id = self.next_job;
@@ -468,7 +485,8 @@ impl<S: 'static> Reactor<S> {
     /// When the next turn has something to do, if nothing comes from outside: at once, or at the time
     /// of the next timer.
     pub fn next_wake(&self) -> Option<Instant> {
-        if self.has_work() { Some(self.now) } else { self.timers.next_at() }
+        let is_now = self.has_work() || self.backend.has_events();
+        if is_now { Some(self.now) } else { self.timers.next_at() }
     }
 
     fn has_work(&self) -> bool {
