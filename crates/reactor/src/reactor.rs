@@ -257,7 +257,7 @@ impl<S: 'static> Reactor<S> {
             Ok(count) => {
                 // The kernel had no more; if some comes, it says so. An end that it has seen it does not
                 // say twice.
-                stream.may_read = count == room || stream.is_hung_up;
+                stream.may_read = count == room || stream.has_end;
                 Ok(Read::Data(count))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -307,6 +307,7 @@ impl<S: 'static> Reactor<S> {
     pub fn pause(&mut self, token: Token) {
         if let Some(stream) = stream_mut(&mut self.slots, token) {
             stream.is_paused = true;
+            list(stream, token, &mut self.ready);
         }
     }
 
@@ -446,7 +447,7 @@ impl<S: 'static> Reactor<S> {
 
     /// Makes [`run`](Self::run) return after this turn.
     pub fn stop(&mut self) {
-        self.shared.set_stopped(true);
+        self.shared.set_stopped();
     }
 
     /// Turns until [`stop`](Self::stop).
@@ -477,9 +478,7 @@ impl<S: 'static> Reactor<S> {
         self.hooks = hooks;
         self.flush(state);
         self.tell_ended(state);
-        let is_stopped = self.shared.is_stopped();
-        self.shared.set_stopped(false);
-        Ok(!is_stopped)
+        Ok(!self.shared.take_stopped())
     }
 
     /// When the next turn has something to do, if nothing comes from outside: at once, or at the time
@@ -511,6 +510,7 @@ impl<S: 'static> Reactor<S> {
         for _ in 0..self.calls.len() {
             let Some(call) = self.calls.pop_front() else { return };
             call(state, self);
+            self.now = self.backend.now();
         }
     }
 
@@ -558,10 +558,9 @@ impl<S: 'static> Reactor<S> {
             Some(Entry::Stream(stream)) => {
                 stream.may_read |= event.readable;
                 stream.may_write |= event.writable;
+                stream.has_end |= event.ended;
                 stream.is_hung_up |= event.hung_up;
-                if stream.is_connecting && event.writable || event.readable {
-                    list(stream, event.token, &mut self.ready);
-                }
+                list(stream, event.token, &mut self.ready);
                 if stream.may_write
                     && stream.queue.len() > 0
                     && !stream.is_dirty
@@ -604,7 +603,7 @@ impl<S: 'static> Reactor<S> {
     fn dispatch_stream(&mut self, token: Token, state: &mut S) {
         let Some(stream) = stream_mut(&mut self.slots, token) else { return };
         stream.is_listed = false;
-        if stream.is_connecting {
+        if stream.wants_connecting() {
             let source = stream.source;
             match self.backend.finish_connect(source) {
                 Ok(()) => self.connected(token, state),
@@ -617,12 +616,7 @@ impl<S: 'static> Reactor<S> {
             self.call(token, state, |handler, state, reactor| {
                 handler.readable(token, state, reactor)
             });
-        } else if stream.is_paused
-            && stream.is_hung_up
-            && stream.ended.is_none()
-            && stream.queue.len() > 0
-        {
-            // Nobody reads and nobody can be written to.
+        } else if stream.is_abandoned() {
             self.end(token, Reason::Reset);
         }
         if let Some(stream) = stream_mut(&mut self.slots, token) {
@@ -646,6 +640,10 @@ impl<S: 'static> Reactor<S> {
 
     fn dispatch_listener(&mut self, token: Token, source: Source, state: &mut S) {
         for _ in 0..ACCEPTS_PER_TURN {
+            // Closed from within, its source may be another's by now.
+            if self.entry(token).is_none() {
+                return;
+            }
             match self.backend.accept(source) {
                 Ok((source, peer)) => self.accepted(token, Accepted { peer, source }, state),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -692,6 +690,10 @@ impl<S: 'static> Reactor<S> {
     fn dispatch_datagrams(&mut self, token: Token, source: Source, state: &mut S) {
         let mut buffer = std::mem::take(&mut self.datagram);
         for _ in 0..DATAGRAMS_PER_TURN {
+            // Closed from within, its source may be another's by now.
+            if self.entry(token).is_none() {
+                break;
+            }
             match self.backend.receive_from(source, &mut buffer) {
                 Ok((len, from)) => {
                     let Some(Entry::Datagrams { handler, .. }) = self.entry_mut(token) else {
@@ -892,7 +894,7 @@ fn stream_mut<S>(slots: &mut [Slot<S>], token: Token) -> Option<&mut Stream<S>> 
 
 /// Puts a connection on the list of those to be called, if it has reason to be there.
 fn list<S>(stream: &mut Stream<S>, token: Token, ready: &mut VecDeque<Token>) {
-    let has_reason = stream.wants_reading() || stream.is_connecting && stream.may_write;
+    let has_reason = stream.wants_reading() || stream.wants_connecting() || stream.is_abandoned();
     if has_reason && !stream.is_listed {
         stream.is_listed = true;
         ready.push_back(token);

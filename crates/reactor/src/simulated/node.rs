@@ -92,10 +92,10 @@ impl World {
         if self.turn_due(nodes) {
             return true;
         }
+        let timers = nodes.iter().filter_map(|node| node.next_wake()).min();
         let network = &mut *self.network.borrow_mut();
         let arrival = network.next_arrival_at().map(|at| network.base + at);
-        let timers = nodes.iter().filter_map(|node| node.next_wake());
-        let Some(next) = timers.chain(arrival).min() else { return false };
+        let Some(next) = timers.into_iter().chain(arrival).min() else { return false };
         let next = limit.map_or(next, |limit| next.min(limit));
         network.advance(next.saturating_duration_since(network.base));
         true
