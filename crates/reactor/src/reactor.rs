@@ -303,7 +303,8 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// Calls `readable` no more until [`resume`](Self::resume): the peer will have to wait.
+    /// Calls `readable` no more until [`resume`](Self::resume): the peer will have to wait. If it resets
+    /// the connection meanwhile, that is the end, whatever it had sent before.
     pub fn pause(&mut self, token: Token) {
         if let Some(stream) = stream_mut(&mut self.slots, token) {
             stream.is_paused = true;

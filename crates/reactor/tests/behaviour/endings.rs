@@ -68,10 +68,8 @@ fn an_error_or_a_panic_ends_its_connection_and_nothing_else() {
         client("faulty", |_, _| Err("what a mess".into()));
         client("panicking", |_, _| std::panic::resume_unwind(Box::new("on purpose")));
         client("fine", |reactor, token| {
-            if !read(token, reactor)?.is_empty() {
-                reactor.write(token, "ping")?;
-            }
-            Ok(())
+            let bytes = read(token, reactor)?;
+            Ok(reactor.write(token, bytes)?)
         });
         let mut log = Vec::new();
         turn_until(&mut reactor, &mut log, |log| log.len() == 2);

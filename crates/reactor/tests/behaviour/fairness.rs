@@ -52,11 +52,9 @@ fn one_that_floods_gets_one_call_a_turn_and_leaves_the_others_theirs() {
         let pinger = script()
             .connected(|token, _, reactor| Ok(reactor.write(token, "ping")?))
             .readable(|token, state: &mut State, reactor| {
-                if !read(token, reactor)?.is_empty() {
-                    state.rounds += 1;
-                    reactor.write(token, "ping")?;
-                }
-                Ok(())
+                state.rounds += 1;
+                let bytes = read(token, reactor)?;
+                Ok(reactor.write(token, bytes)?)
             });
         let options = ConnectOptions::default();
         reactor.connect(busy, &options, flooder.boxed()).unwrap();

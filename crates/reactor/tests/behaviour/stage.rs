@@ -58,7 +58,7 @@ pub(crate) fn turn_until<S: 'static>(
     let limit = reactor.now() + PATIENCE;
     while !is_done(state) {
         assert!(reactor.now() < limit, "it did not happen");
-        reactor.turn(state, Some(Duration::from_secs(1))).unwrap();
+        reactor.turn(state, Some(Duration::from_millis(10))).unwrap();
     }
 }
 
@@ -200,7 +200,7 @@ pub(crate) fn read<S: 'static>(
     token: Token,
     reactor: &mut Reactor<S>,
 ) -> Result<Vec<u8>, HandlerError> {
-    let mut bytes = vec![0; 4096];
+    let mut bytes = vec![0; 32 * 1024];
     let count = match reactor.read(token, &mut bytes)? {
         Read::Data(count) => count,
         Read::WouldBlock => 0,
