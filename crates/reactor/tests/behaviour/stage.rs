@@ -213,14 +213,18 @@ pub(crate) fn read<S: 'static>(
     Ok(bytes)
 }
 
-/// Bytes of which no two stretches are alike.
+/// Bytes that tell when some are missing, doubled or out of order.
 pub(crate) fn noise(len: usize) -> Vec<u8> {
     let mut word = 1_u32;
     let next = || {
         word = word.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (word >> 24) as u8
     };
-    std::iter::repeat_with(next).take(len).collect()
+    // A prime, so that no two buffers begin alike.
+    let block: Vec<u8> = std::iter::repeat_with(next).take(len.min(65_521)).collect();
+    let mut bytes = block.repeat(len.div_ceil(block.len().max(1)));
+    bytes.truncate(len);
+    bytes
 }
 
 const SEEDS: u64 = 10;
