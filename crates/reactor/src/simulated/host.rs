@@ -21,6 +21,9 @@ use crate::{ConnectOptions, ListenOptions, Token};
 pub struct Host {
     pub(super) network: Rc<RefCell<Network>>,
     pub(super) number: usize,
+    /// Sockets by the numbers that the reactor knows them by. As descriptors, these are used again,
+    /// while those of the network name one socket for ever.
+    pub(super) handles: Vec<Option<u32>>,
 }
 
 /// Nobody waits in a simulation: whoever turns the reactors asks each for its next wake.
@@ -46,7 +49,8 @@ impl Backend for Host {
         options: &ConnectOptions,
         token: Token,
     ) -> io::Result<Source> {
-        let network = &mut *self.network.borrow_mut();
+        let network = Rc::clone(&self.network);
+        let network = &mut *network.borrow_mut();
         let (to, host) = (canonical(addr), self.number);
         let ip = match options.bind {
             Some(ip) if ip.is_ipv6() != addr.is_ipv6() => {
@@ -64,11 +68,11 @@ impl Backend for Host {
         let to_host = network.find_host(to.ip(), host).unwrap_or(host);
         let at = network.departure(host, 0) + network.travel_time(host, to_host);
         network.plan(at, Arrival::Connect { from, to });
-        Ok(Source(from))
+        Ok(self.keep(from))
     }
 
     fn finish_connect(&mut self, source: Source) -> io::Result<()> {
-        match stream(&self.network.borrow(), source)?.phase {
+        match stream(&self.network.borrow(), self.id(source)?)?.phase {
             Phase::Connecting => Err(io::ErrorKind::WouldBlock.into()),
             Phase::Failed(kind) => Err(kind.into()),
             Phase::Reset { .. } => Err(io::ErrorKind::ConnectionReset.into()),
@@ -89,8 +93,9 @@ impl Backend for Host {
     }
 
     fn accept(&mut self, listener: Source) -> io::Result<(Source, SocketAddr)> {
-        let network = &mut *self.network.borrow_mut();
-        let socket = socket_mut(network, listener)?;
+        let network = Rc::clone(&self.network);
+        let network = &mut *network.borrow_mut();
+        let socket = socket_mut(network, self.id(listener)?)?;
         let Kind::Listener { waiting, .. } = &mut socket.kind else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
@@ -99,13 +104,14 @@ impl Backend for Host {
             return Err(io::ErrorKind::WouldBlock.into());
         };
         let (socket, stream) = network.stream(id).ok_or(io::ErrorKind::ConnectionAborted)?;
-        Ok((Source(id), socket.shown(stream.remote)))
+        Ok((self.keep(id), socket.shown(stream.remote)))
     }
 
     fn register(&mut self, source: Source, token: Token) -> io::Result<()> {
+        let id = self.id(source)?;
         let network = &mut *self.network.borrow_mut();
-        socket_mut(network, source)?.token = Some(token);
-        network.touch(source.0);
+        socket_mut(network, id)?.token = Some(token);
+        network.touch(id);
         Ok(())
     }
 
@@ -121,10 +127,11 @@ impl Backend for Host {
     }
 
     fn read(&mut self, source: Source, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let id = self.id(source)?;
         let network = &mut *self.network.borrow_mut();
         let room = slices.iter().map(|slice| slice.len()).sum();
         let len_max = network.perhaps_less(room);
-        let socket = socket_mut(network, source)?;
+        let socket = socket_mut(network, id)?;
         let Some(stream) = socket.stream_mut() else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
@@ -146,17 +153,18 @@ impl Backend for Host {
         if count < room {
             socket.told.readable = false;
         }
-        network.send_to_peer(source.0, Packet::Room(count));
-        network.touch(source.0);
+        network.send_to_peer(id, Packet::Room(count));
+        network.touch(id);
         Ok(count)
     }
 
     fn write(&mut self, source: Source, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let id = self.id(source)?;
         let network = &mut *self.network.borrow_mut();
         let (buffer_len, segment_len_max) =
             (network.options.buffer_len, network.options.segment_len_max.max(1));
         let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
-        let stream = stream(network, source)?;
+        let stream = stream(network, id)?;
         match stream.phase {
             Phase::Open if stream.is_finished => return Err(io::ErrorKind::BrokenPipe.into()),
             Phase::Reset { .. } | Phase::Failed(_) => {
@@ -169,30 +177,31 @@ impl Backend for Host {
             Phase::Connecting | Phase::Failed(_) | Phase::Reset { .. } => 0,
         };
         if room == 0 && wanted > 0 {
-            socket_mut(network, source)?.told.writable = false;
+            socket_mut(network, id)?.told.writable = false;
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let count = network.perhaps_less(wanted.min(room));
         let mut data = gather(slices, count);
         while !data.is_empty() {
             let segment = data.split_to(segment_len_max.min(data.len()));
-            network.send_to_peer(source.0, Packet::Data(segment));
+            network.send_to_peer(id, Packet::Data(segment));
         }
-        let socket = socket_mut(network, source)?;
+        let socket = socket_mut(network, id)?;
         if count < wanted {
             socket.told.writable = false;
         }
         if let Some(stream) = socket.stream_mut() {
             stream.outstanding += count;
         }
-        network.touch(source.0);
+        network.touch(id);
         Ok(count)
     }
 
     fn send_to(&mut self, source: Source, addr: SocketAddr, data: &[u8]) -> io::Result<()> {
+        let id = self.id(source)?;
         let network = &mut *self.network.borrow_mut();
         let host = self.number;
-        let socket = socket_mut(network, source)?;
+        let socket = socket_mut(network, id)?;
         if socket.is_v6 != addr.is_ipv6() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
@@ -223,8 +232,9 @@ impl Backend for Host {
         source: Source,
         buffer: &mut [u8],
     ) -> io::Result<(usize, SocketAddr)> {
+        let id = self.id(source)?;
         let network = &mut *self.network.borrow_mut();
-        let socket = socket_mut(network, source)?;
+        let socket = socket_mut(network, id)?;
         let Kind::Datagrams { received, received_len, .. } = &mut socket.kind else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
@@ -240,16 +250,20 @@ impl Backend for Host {
     }
 
     fn shutdown_write(&mut self, source: Source) {
-        self.network.borrow_mut().finish(source.0);
+        if let Ok(id) = self.id(source) {
+            self.network.borrow_mut().finish(id);
+        }
     }
 
     fn close(&mut self, source: Source) {
-        self.network.borrow_mut().close(source.0);
+        if let Some(id) = self.handles.get_mut(source.0 as usize).and_then(Option::take) {
+            self.network.borrow_mut().close(id);
+        }
     }
 
     fn local_addr(&self, source: Source) -> io::Result<SocketAddr> {
         let network = self.network.borrow();
-        let socket = network.sockets.get(&source.0).ok_or(io::ErrorKind::NotConnected)?;
+        let socket = network.sockets.get(&self.id(source)?).ok_or(io::ErrorKind::NotConnected)?;
         Ok(socket.shown(socket.local))
     }
 
@@ -290,92 +304,46 @@ impl Backend for Host {
 }
 
 impl Host {
+    fn id(&self, source: Source) -> io::Result<u32> {
+        let id = self.handles.get(source.0 as usize).copied().flatten();
+        id.ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// Gives a socket the lowest number that is free.
+    fn keep(&mut self, id: u32) -> Source {
+        let free = self.handles.iter().position(Option::is_none);
+        let number = free.unwrap_or(self.handles.len());
+        if free.is_none() {
+            self.handles.push(None);
+        }
+        self.handles[number] = Some(id);
+        Source(number as u32)
+    }
+
     fn open(
-        &self,
+        &mut self,
         protocol: Protocol,
         addr: SocketAddr,
         v6_only: bool,
         token: Token,
         kind: Kind,
     ) -> io::Result<Source> {
-        let network = &mut *self.network.borrow_mut();
+        let network = Rc::clone(&self.network);
+        let network = &mut *network.borrow_mut();
         let local = network.claim(self.number, protocol, canonical(addr), v6_only)?;
         let id = network.add_socket(self.number, local, addr.is_ipv6(), Some(token), kind);
         network.bind(id, protocol);
         network.touch(id);
-        Ok(Source(id))
+        Ok(self.keep(id))
     }
 }
 
-impl Network {
-    /// Now and then a read or write gets less than it could.
-    fn perhaps_less(&mut self, len: usize) -> usize {
-        let share = self.options.partial_share;
-        if len > 1 && self.chance.happens(share) { 1 + self.chance.below(len - 1) } else { len }
-    }
-
-    fn datagram_arrival(&mut self, host: usize, to: SocketAddr, len: usize) -> Duration {
-        let to_host = self.find_host(to.ip(), host).unwrap_or(host);
-        let at = self.departure(host, len) + self.travel_time(host, to_host);
-        let share = self.options.datagram_delay_share;
-        // Late enough for others to overtake it.
-        if self.chance.happens(share) { at + self.options.latency * 2 } else { at }
-    }
-
-    fn finish(&mut self, id: u32) {
-        let Some(stream) = self.stream_mut(id) else { return };
-        if stream.phase == Phase::Open && !stream.is_finished {
-            stream.is_finished = true;
-            self.send_to_peer(id, Packet::End);
-            self.touch(id);
-        }
-    }
-
-    fn close(&mut self, id: u32) {
-        let Some(socket) = self.sockets.get(&id) else { return };
-        let unaccepted = match &socket.kind {
-            Kind::Listener { waiting, .. } => {
-                let unaccepted: Vec<u32> = waiting.iter().copied().collect();
-                self.unbind(id, Protocol::Tcp);
-                unaccepted
-            }
-            Kind::Datagrams { .. } => {
-                self.unbind(id, Protocol::Udp);
-                Vec::new()
-            }
-            Kind::Stream(stream) if stream.phase == Phase::Open => {
-                let has_unread = !stream.received.is_empty();
-                self.unbind(id, Protocol::Tcp);
-                // What nobody will read any more, the system answers with a reset.
-                if has_unread {
-                    self.send_to_peer(id, Packet::Reset);
-                } else {
-                    self.finish(id);
-                }
-                Vec::new()
-            }
-            Kind::Stream(_) => {
-                self.unbind(id, Protocol::Tcp);
-                Vec::new()
-            }
-        };
-        self.sockets.remove(&id);
-        if self.wires.get(&id).is_some_and(|wire| wire.parcels.is_empty()) {
-            self.wires.remove(&id);
-        }
-        for id in unaccepted {
-            self.send_to_peer(id, Packet::Reset);
-            self.sockets.remove(&id);
-        }
-    }
+fn socket_mut(network: &mut Network, id: u32) -> io::Result<&mut Socket> {
+    network.sockets.get_mut(&id).ok_or_else(|| io::ErrorKind::NotConnected.into())
 }
 
-fn socket_mut(network: &mut Network, source: Source) -> io::Result<&mut Socket> {
-    network.sockets.get_mut(&source.0).ok_or_else(|| io::ErrorKind::NotConnected.into())
-}
-
-fn stream(network: &Network, source: Source) -> io::Result<&Stream> {
-    let found = network.stream(source.0).ok_or(io::ErrorKind::NotConnected)?;
+fn stream(network: &Network, id: u32) -> io::Result<&Stream> {
+    let found = network.stream(id).ok_or(io::ErrorKind::NotConnected)?;
     Ok(found.1)
 }
 

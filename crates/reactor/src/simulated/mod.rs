@@ -42,6 +42,7 @@
 
 mod chance;
 mod delivery;
+mod departure;
 mod host;
 mod network;
 mod node;
@@ -132,7 +133,7 @@ impl World {
         }
         let number = network.add_host(ips);
         drop(network);
-        Host { network: Rc::clone(&self.network), number }
+        Host { network: Rc::clone(&self.network), number, handles: Vec::new() }
     }
 
     /// The time. It began at an instant of no meaning.

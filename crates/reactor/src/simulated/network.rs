@@ -1,6 +1,7 @@
 //! What there is in a world: hosts, links, sockets, and what is on its way.
 //!
-//! `host` has the calls that put something on its way, `delivery` what happens on arrival.
+//! `host` has the calls of a backend, `departure` puts something on its way, and `delivery` is what
+//! happens on arrival.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -45,7 +46,7 @@ pub(super) struct HostState {
     bound: BTreeMap<(Protocol, u16), Vec<u32>>,
     next_port: u16,
     /// Until then it is sending what it was given before.
-    busy_until: Duration,
+    pub(super) busy_until: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,8 +57,8 @@ pub(super) enum Protocol {
 
 /// What is special between two hosts.
 #[derive(Debug, Default)]
-struct Link {
-    latency: Option<Duration>,
+pub(super) struct Link {
+    pub(super) latency: Option<Duration>,
     is_cut: bool,
 }
 
@@ -66,7 +67,7 @@ struct Link {
 pub(super) struct Wire {
     pub(super) to_host: usize,
     pub(super) parcels: VecDeque<Parcel>,
-    last_arrival: Duration,
+    pub(super) last_arrival: Duration,
 }
 
 #[derive(Debug)]
@@ -177,7 +178,7 @@ impl Network {
         self.next_arrival += 1;
     }
 
-    fn link(&self, a: usize, b: usize) -> Option<&Link> {
+    pub(super) fn link(&self, a: usize, b: usize) -> Option<&Link> {
         self.links.get(&(a.min(b), a.max(b)))
     }
 
@@ -195,51 +196,6 @@ impl Network {
 
     pub(super) fn set_latency(&mut self, a: usize, b: usize, latency: Duration) {
         self.link_mut(a, b).latency = Some(latency);
-    }
-
-    /// How long something takes from one host to another, once it has been sent.
-    pub(super) fn travel_time(&mut self, from: usize, to: usize) -> Duration {
-        if from == to {
-            return LOOPBACK_LATENCY;
-        }
-        let latency = self.link(from, to).and_then(|link| link.latency);
-        let jitter = self.chance.duration(self.options.jitter);
-        latency.unwrap_or(self.options.latency) + jitter
-    }
-
-    /// When the last of `len` bytes leaves the host.
-    pub(super) fn departure(&mut self, host: usize, len: usize) -> Duration {
-        let (now, host) = (self.now, &mut self.hosts[host]);
-        let Some(rate) = host.bytes_per_second else { return now };
-        let micros = (len as u64).saturating_mul(1_000_000) / rate.max(1);
-        host.busy_until = host.busy_until.max(now) + Duration::from_micros(micros);
-        host.busy_until
-    }
-
-    /// Sends to the other end of a connection, behind what was sent there before.
-    pub(super) fn send(&mut self, parcel: Parcel, to: u32, to_host: usize) {
-        let len = if let Packet::Data(data) = &parcel.packet { data.len() } else { 0 };
-        let arrival =
-            self.departure(parcel.from_host, len) + self.travel_time(parcel.from_host, to_host);
-        let wire = self.wires.entry(to).or_insert_with(|| Wire {
-            to_host,
-            parcels: VecDeque::new(),
-            last_arrival: Duration::ZERO,
-        });
-        let at = arrival.max(wire.last_arrival);
-        wire.last_arrival = at;
-        wire.parcels.push_back(Parcel { at, ..parcel });
-        self.plan(at, Arrival::Parcel { to });
-    }
-
-    /// Sends from one end of a connection to the other, if that is known.
-    pub(super) fn send_to_peer(&mut self, from: u32, packet: Packet) {
-        let Some((socket, stream)) = self.stream(from) else { return };
-        let Some(to) = stream.peer else { return };
-        let (from_host, from_addr, to_addr) = (socket.host, socket.local, stream.remote);
-        let Some(to_host) = self.find_host(to_addr.ip(), from_host) else { return };
-        let parcel = Parcel { at: self.now, from, from_host, from_addr, to_addr, packet };
-        self.send(parcel, to, to_host);
     }
 
     pub(super) fn stream(&self, id: u32) -> Option<(&Socket, &Stream)> {
@@ -391,4 +347,3 @@ impl Network {
 }
 
 const EPHEMERAL_FIRST: u16 = 49_152;
-const LOOPBACK_LATENCY: Duration = Duration::from_micros(20);
