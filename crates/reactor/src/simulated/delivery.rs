@@ -15,6 +15,7 @@ impl Network {
         match arrival {
             Arrival::Connect { from, to } => self.connect_arrives(from, to),
             Arrival::Parcel { to } => self.parcels_arrive(to),
+            Arrival::Room { from_host, to, len } => self.room_arrives(from_host, to, len),
             Arrival::Datagram { from_host, from, to, data } => {
                 self.datagram_arrives(from_host, from, to, data);
             }
@@ -96,6 +97,19 @@ impl Network {
         }
     }
 
+    fn room_arrives(&mut self, from_host: usize, to: u32, len: usize) {
+        // Closed meanwhile.
+        let Some(socket) = self.sockets.get(&to) else { return };
+        if self.is_cut(from_host, socket.host) {
+            self.plan(self.now + RETRY_AFTER, Arrival::Room { from_host, to, len });
+            return;
+        }
+        if let Some(stream) = self.stream_mut(to) {
+            stream.outstanding = stream.outstanding.saturating_sub(len);
+        }
+        self.touch(to);
+    }
+
     fn receive(&mut self, to: u32, parcel: Parcel) {
         let Parcel { from, from_addr, to_addr, packet, .. } = parcel;
         let resets = matches!(packet, Packet::Data(_)) && {
@@ -126,7 +140,6 @@ impl Network {
                 self.note(TraceKind::End, from_addr, to_addr, 0);
             }
             Packet::Reset => self.reset(to),
-            Packet::Room(len) => stream.outstanding = stream.outstanding.saturating_sub(len),
         }
         self.touch(to);
     }
@@ -145,7 +158,7 @@ impl Network {
                 };
                 self.send(reset, parcel.from, parcel.from_host);
             }
-            Packet::Refusal | Packet::End | Packet::Reset | Packet::Room(_) => {}
+            Packet::Refusal | Packet::End | Packet::Reset => {}
         }
     }
 

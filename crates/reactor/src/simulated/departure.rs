@@ -18,10 +18,10 @@ impl Network {
         latency.unwrap_or(self.options.latency) + jitter
     }
 
-    /// When the last of `len` bytes leaves the host.
+    /// When the last of `len` bytes leaves the host. What carries no data waits for nothing.
     pub(super) fn departure(&mut self, host: usize, len: usize) -> Duration {
         let (now, host) = (self.now, &mut self.hosts[host]);
-        let Some(rate) = host.bytes_per_second else { return now };
+        let Some(rate) = host.bytes_per_second.filter(|_| len > 0) else { return now };
         let micros = (len as u64).saturating_mul(1_000_000) / rate.max(1);
         host.busy_until = host.busy_until.max(now) + Duration::from_micros(micros);
         host.busy_until
@@ -51,6 +51,16 @@ impl Network {
         let Some(to_host) = self.find_host(to_addr.ip(), from_host) else { return };
         let parcel = Parcel { at: self.now, from, from_host, from_addr, to_addr, packet };
         self.send(parcel, to, to_host);
+    }
+
+    /// Tells the other end that so many bytes have been read.
+    pub(super) fn announce_room(&mut self, from: u32, len: usize) {
+        let Some((socket, stream)) = self.stream(from) else { return };
+        let Some(to) = stream.peer else { return };
+        let from_host = socket.host;
+        let Some(to_host) = self.find_host(stream.remote.ip(), from_host) else { return };
+        let at = self.now + self.travel_time(from_host, to_host);
+        self.plan(at, Arrival::Room { from_host, to, len });
     }
 
     /// Now and then a read or write gets less than it could.

@@ -153,7 +153,7 @@ impl Backend for Host {
         if count < room {
             socket.told.readable = false;
         }
-        network.send_to_peer(id, Packet::Room(count));
+        network.announce_room(id, count);
         network.touch(id);
         Ok(count)
     }
@@ -165,16 +165,12 @@ impl Backend for Host {
             (network.options.buffer_len, network.options.segment_len_max.max(1));
         let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
         let stream = stream(network, id)?;
-        match stream.phase {
-            Phase::Open if stream.is_finished => return Err(io::ErrorKind::BrokenPipe.into()),
-            Phase::Reset { .. } | Phase::Failed(_) => {
+        let room = match stream.phase {
+            Phase::Connecting => 0,
+            Phase::Open if !stream.is_finished => buffer_len.saturating_sub(stream.outstanding),
+            Phase::Open | Phase::Failed(_) | Phase::Reset { .. } => {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
-            Phase::Open | Phase::Connecting => {}
-        }
-        let room = match stream.phase {
-            Phase::Open => buffer_len.saturating_sub(stream.outstanding),
-            Phase::Connecting | Phase::Failed(_) | Phase::Reset { .. } => 0,
         };
         if room == 0 && wanted > 0 {
             socket_mut(network, id)?.told.writable = false;

@@ -88,8 +88,6 @@ pub(super) enum Packet {
     Data(Bytes),
     End,
     Reset,
-    /// So many bytes have been read: there is room for as many.
-    Room(usize),
 }
 
 #[derive(Debug)]
@@ -102,6 +100,12 @@ pub(super) enum Arrival {
     /// The next parcel of the wire to this socket.
     Parcel {
         to: u32,
+    },
+    /// So many bytes have been read: there is room for as many. It overtakes what is on the wire.
+    Room {
+        from_host: usize,
+        to: u32,
+        len: usize,
     },
     Datagram {
         from_host: usize,
