@@ -56,15 +56,21 @@ fn a_connection_ends_at_its_deadline_and_not_at_one_that_was_moved() {
     everywhere(|mut reactor: Reactor<Vec<&str>>, ip| {
         let addr = serve(&mut reactor, ip, echo);
         let mut connect = |name| {
-            let client = script().closed(move |_, reason, log: &mut Vec<&str>, _| {
-                assert!(matches!(reason, Reason::Timeout), "{reason}");
-                log.push(name);
-            });
+            let client = script()
+                .connected(move |_, log: &mut Vec<&str>, _| {
+                    log.push(name);
+                    Ok(())
+                })
+                .closed(move |_, reason, log, _| {
+                    assert!(matches!(reason, Reason::Timeout), "{reason}");
+                    log.push(name);
+                });
             reactor.connect(addr, &ConnectOptions::default(), client.boxed()).unwrap()
         };
         let [early, late, never] = ["early", "late", "never"].map(&mut connect);
         let mut log = Vec::new();
-        turn_for(&mut reactor, &mut log, Duration::from_millis(5));
+        turn_until(&mut reactor, &mut log, |log| log.len() == 3);
+        log.clear();
         let at = |millis| Some(reactor.now() + Duration::from_millis(millis));
         let [one, three, two, far] = [at(1), at(3), at(2), at(1_000_000)];
         for (token, at) in [(late, one), (never, two), (early, two), (late, three), (never, far)] {
