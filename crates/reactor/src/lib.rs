@@ -63,6 +63,11 @@
 //! Readiness is a level, not an edge: a handler that leaves bytes unread is called again next turn.
 //! A peer that floods gets one call a turn, like everyone else.
 //!
+//! # Simulation
+//!
+//! [`Reactor::simulated`] runs the same handlers in a [pretended world](simulated), where the network
+//! misbehaves by a seed and time costs nothing: what a program does there it does again.
+//!
 //! # Tokens
 //!
 //! A [`Token`] names one connection and never another: its slot may be used again, with another
@@ -73,13 +78,13 @@ mod handler;
 mod options;
 mod reactor;
 mod remote;
+pub mod simulated;
 mod stream;
 mod timer;
 mod token;
 mod worker_pool;
 mod write_queue;
 
-pub use backend::simulated;
 pub use backend::{Backend, Event, Source, Wake};
 pub use handler::{
     Accepted, Acceptor, Closed, DatagramHandler, Handler, HandlerError, Read, Reason,

@@ -16,6 +16,7 @@ use crate::handler::{
     Accepted, Acceptor, Closed, DatagramHandler, Handler, HandlerError, Read, Reason,
 };
 use crate::remote::{Post, Remote, Shared};
+use crate::simulated::Host;
 use crate::stream::{Entry, Stream};
 use crate::timer::{TimerId, Timers};
 use crate::worker_pool::WorkerPool;
@@ -66,6 +67,12 @@ impl<S: 'static> Reactor<S> {
     /// If the system has no descriptors left.
     pub fn new() -> io::Result<Self> {
         Ok(Self::with_backend(Box::new(Epoll::new()?)))
+    }
+
+    /// A loop on a host of a [simulated](crate::simulated) world. Left to itself it moves the world's
+    /// clock as it waits; several in one world are turned by [`World::step`](crate::simulated::World::step).
+    pub fn simulated(host: Host) -> Self {
+        Self::with_backend(Box::new(host))
     }
 
     /// A loop in any world.
@@ -250,7 +257,7 @@ impl<S: 'static> Reactor<S> {
             Ok(count) => {
                 // The kernel had no more; if some comes, it says so. An end that it has seen it does not
                 // say twice.
-                stream.may_read = count == room || stream.is_hung_up;
+                stream.may_read = count == room || stream.has_end;
                 Ok(Read::Data(count))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -296,10 +303,12 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// Calls `readable` no more until [`resume`](Self::resume): the peer will have to wait.
+    /// Calls `readable` no more until [`resume`](Self::resume): the peer will have to wait. If it resets
+    /// the connection meanwhile, that is the end, whatever it had sent before.
     pub fn pause(&mut self, token: Token) {
         if let Some(stream) = stream_mut(&mut self.slots, token) {
             stream.is_paused = true;
+            list(stream, token, &mut self.ready);
         }
     }
 
@@ -383,6 +392,12 @@ impl<S: 'static> Reactor<S> {
             }));
             return;
         }
+        if let Some(found) = self.backend.look_up(host) {
+            let found =
+                found.map(|ips| ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect());
+            self.calls.push_back(Box::new(move |state, reactor| done(found, state, reactor)));
+            return;
+        }
         let host = host.to_owned();
         let look_up = move || (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
         self.offload_to(Pool::Resolvers, look_up, done);
@@ -395,8 +410,12 @@ impl<S: 'static> Reactor<S> {
         done: impl FnOnce(T, &mut S, &mut Self) + 'static,
     ) {
         if self.backend.is_single_threaded() {
-            let result = job();
-            self.calls.push_back(Box::new(move |state, reactor| done(result, state, reactor)));
+            match catch_unwind(AssertUnwindSafe(job)) {
+                Ok(result) => self
+                    .calls
+                    .push_back(Box::new(move |state, reactor| done(result, state, reactor))),
+                Err(_panic) => tracing::error!("a job panicked: its result is lost"),
+            }
             return;
         }
         let id = self.next_job;
@@ -434,7 +453,7 @@ impl<S: 'static> Reactor<S> {
 
     /// Makes [`run`](Self::run) return after this turn.
     pub fn stop(&mut self) {
-        self.shared.set_stopped(true);
+        self.shared.set_stopped();
     }
 
     /// Turns until [`stop`](Self::stop).
@@ -465,15 +484,14 @@ impl<S: 'static> Reactor<S> {
         self.hooks = hooks;
         self.flush(state);
         self.tell_ended(state);
-        let is_stopped = self.shared.is_stopped();
-        self.shared.set_stopped(false);
-        Ok(!is_stopped)
+        Ok(!self.shared.take_stopped())
     }
 
     /// When the next turn has something to do, if nothing comes from outside: at once, or at the time
     /// of the next timer.
     pub fn next_wake(&self) -> Option<Instant> {
-        if self.has_work() { Some(self.now) } else { self.timers.next_at() }
+        let is_now = self.has_work() || self.backend.has_events();
+        if is_now { Some(self.now) } else { self.timers.next_at() }
     }
 
     fn has_work(&self) -> bool {
@@ -498,6 +516,7 @@ impl<S: 'static> Reactor<S> {
         for _ in 0..self.calls.len() {
             let Some(call) = self.calls.pop_front() else { return };
             call(state, self);
+            self.now = self.backend.now();
         }
     }
 
@@ -545,10 +564,9 @@ impl<S: 'static> Reactor<S> {
             Some(Entry::Stream(stream)) => {
                 stream.may_read |= event.readable;
                 stream.may_write |= event.writable;
+                stream.has_end |= event.ended;
                 stream.is_hung_up |= event.hung_up;
-                if stream.is_connecting && event.writable || event.readable {
-                    list(stream, event.token, &mut self.ready);
-                }
+                list(stream, event.token, &mut self.ready);
                 if stream.may_write
                     && stream.queue.len() > 0
                     && !stream.is_dirty
@@ -591,7 +609,7 @@ impl<S: 'static> Reactor<S> {
     fn dispatch_stream(&mut self, token: Token, state: &mut S) {
         let Some(stream) = stream_mut(&mut self.slots, token) else { return };
         stream.is_listed = false;
-        if stream.is_connecting {
+        if stream.wants_connecting() {
             let source = stream.source;
             match self.backend.finish_connect(source) {
                 Ok(()) => self.connected(token, state),
@@ -604,12 +622,7 @@ impl<S: 'static> Reactor<S> {
             self.call(token, state, |handler, state, reactor| {
                 handler.readable(token, state, reactor)
             });
-        } else if stream.is_paused
-            && stream.is_hung_up
-            && stream.ended.is_none()
-            && stream.queue.len() > 0
-        {
-            // Nobody reads and nobody can be written to.
+        } else if stream.is_abandoned() {
             self.end(token, Reason::Reset);
         }
         if let Some(stream) = stream_mut(&mut self.slots, token) {
@@ -633,6 +646,10 @@ impl<S: 'static> Reactor<S> {
 
     fn dispatch_listener(&mut self, token: Token, source: Source, state: &mut S) {
         for _ in 0..ACCEPTS_PER_TURN {
+            // Closed from within, its source may be another's by now.
+            if self.entry(token).is_none() {
+                return;
+            }
             match self.backend.accept(source) {
                 Ok((source, peer)) => self.accepted(token, Accepted { peer, source }, state),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -679,6 +696,10 @@ impl<S: 'static> Reactor<S> {
     fn dispatch_datagrams(&mut self, token: Token, source: Source, state: &mut S) {
         let mut buffer = std::mem::take(&mut self.datagram);
         for _ in 0..DATAGRAMS_PER_TURN {
+            // Closed from within, its source may be another's by now.
+            if self.entry(token).is_none() {
+                break;
+            }
             match self.backend.receive_from(source, &mut buffer) {
                 Ok((len, from)) => {
                     let Some(Entry::Datagrams { handler, .. }) = self.entry_mut(token) else {
@@ -879,7 +900,7 @@ fn stream_mut<S>(slots: &mut [Slot<S>], token: Token) -> Option<&mut Stream<S>> 
 
 /// Puts a connection on the list of those to be called, if it has reason to be there.
 fn list<S>(stream: &mut Stream<S>, token: Token, ready: &mut VecDeque<Token>) {
-    let has_reason = stream.wants_reading() || stream.is_connecting && stream.may_write;
+    let has_reason = stream.wants_reading() || stream.wants_connecting() || stream.is_abandoned();
     if has_reason && !stream.is_listed {
         stream.is_listed = true;
         ready.push_back(token);

@@ -89,8 +89,13 @@ impl<S> Shared<S> {
         self.is_stopped.load(Ordering::Acquire)
     }
 
-    pub(crate) fn set_stopped(&self, is_stopped: bool) {
-        self.is_stopped.store(is_stopped, Ordering::Release);
+    pub(crate) fn set_stopped(&self) {
+        self.is_stopped.store(true, Ordering::Release);
+    }
+
+    /// Whether it was stopped; it no longer is. A stop that comes at the same moment is not lost.
+    pub(crate) fn take_stopped(&self) -> bool {
+        self.is_stopped.swap(false, Ordering::AcqRel)
     }
 
     /// The reactor is being dropped. What was posted is dropped with it.
@@ -121,7 +126,7 @@ impl<S> Remote<S> {
 
     /// Makes [`Reactor::run`] return after its current turn.
     pub fn stop(&self) {
-        self.shared.set_stopped(true);
+        self.shared.set_stopped();
         self.shared.wake();
     }
 }

@@ -34,7 +34,9 @@ pub(crate) struct Stream<S> {
     pub(crate) is_listed: bool,
     /// It stands on the list of those to be written to.
     pub(crate) is_dirty: bool,
-    /// The peer is known to be gone; if nobody reads, it is closed for that.
+    /// The peer's end is known, which is told only once: reading goes on until it is met.
+    pub(crate) has_end: bool,
+    /// Both directions are over; if nobody reads, it is closed for that.
     pub(crate) is_hung_up: bool,
     pub(crate) closes_when_flushed: bool,
     pub(crate) deadline: Option<TimerId>,
@@ -63,11 +65,21 @@ impl<S> Stream<S> {
             is_paused: false,
             is_listed: false,
             is_dirty: false,
+            has_end: false,
             is_hung_up: false,
             closes_when_flushed: false,
             deadline: None,
             ended: None,
         }
+    }
+
+    pub(crate) const fn wants_connecting(&self) -> bool {
+        self.is_connecting && self.may_write && self.ended.is_none()
+    }
+
+    /// Nobody reads, and there is nobody to write to.
+    pub(crate) const fn is_abandoned(&self) -> bool {
+        self.is_paused && self.is_hung_up && !self.is_connecting && self.ended.is_none()
     }
 
     pub(crate) const fn wants_reading(&self) -> bool {

@@ -264,6 +264,7 @@ impl Backend for Epoll {
                     EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR,
                 ),
                 writable: flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR),
+                ended: flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR),
                 hung_up: flags.intersects(EventFlags::HUP | EventFlags::ERR),
             });
         }

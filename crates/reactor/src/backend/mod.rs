@@ -1,13 +1,12 @@
 //! The seam between the loop and the world: what sockets, time and chance are.
 //!
-//! `epoll` is the real world, [`simulated`] a pretended one. Above the seam nobody can tell.
+//! `epoll` is the real world, [`simulated`](crate::simulated) a pretended one. Above the seam nobody can tell.
 
 pub(crate) mod epoll;
-pub mod simulated;
 
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +25,8 @@ pub struct Event {
     pub readable: bool,
     /// Writing will not block, or connecting has ended.
     pub writable: bool,
+    /// The peer will send nothing more. Told once and never again, however much is left to read.
+    pub ended: bool,
     /// Both directions are over.
     pub hung_up: bool,
 }
@@ -130,4 +131,13 @@ pub trait Backend: fmt::Debug {
     fn waker(&self) -> Arc<dyn Wake>;
     /// Whether jobs are to run in place, rather than on threads.
     fn is_single_threaded(&self) -> bool;
+    /// Whether the next wait would return at once, if that can be told.
+    fn has_events(&self) -> bool {
+        false
+    }
+    /// Looks up a name in place, in a world that has names of its own; `None` asks the system.
+    fn look_up(&mut self, name: &str) -> Option<io::Result<Vec<IpAddr>>> {
+        let _ = name;
+        None
+    }
 }
