@@ -51,9 +51,12 @@ class Network:
         if ipv4:
             host.ipv4 = f"10.77.{self.number}.{number}"
             commands += [f"addr add {host.ipv4}/24 dev eth0", f"route add default via 10.77.{self.number}.254 dev eth0"]
+        else:
+            # Leads nowhere, but without it glibc resolves not even "0.0.0.0" (AI_ADDRCONFIG), and remote controls get no socket.
+            commands.append(f"addr add 192.0.2.{number}/32 dev lo")
         if ipv6:
             host.ipv6 = f"fd77:{self.number:x}::{number:x}"
-            commands += [f"addr add {host.ipv6}/64 dev eth0 nodad", "-6 route add default dev eth0"]
+            commands += [f"addr add {host.ipv6}/64 dev eth0 nodad", "route add ::/0 dev eth0"]
         _ip(host.namespace, *commands)
         return host
 

@@ -29,11 +29,13 @@ class Payload:
     def single(self):
         return self.files[0][0] == ()
 
-    def differences(self, directory):
-        """What is not as it should be in a copy of the payload whose parent is `directory`; empty when all is well."""
+    def differences(self, directory, empty_files=True):
+        """What is not as it should be in a copy of the payload whose parent is `directory`; nothing when all is well."""
         problems = []
         for path, size in self.files:
             original, copy = self.root.joinpath(*path), Path(directory, self.name, *path)
+            if size == 0 and not empty_files:
+                continue
             if not copy.is_file():
                 problems.append(f"{copy} is missing")
             elif copy.stat().st_size != size:

@@ -75,7 +75,6 @@ class FlotillaTracker(Tracker, Flotilla):
 class _Handler(BaseHTTPRequestHandler):
     """Answers announces and scrapes. `swarms` maps info hashes to peers: peer id to addresses and whether it is a seed."""
 
-    protocol_version = "HTTP/1.1"
     swarms = {}
 
     def do_GET(self):

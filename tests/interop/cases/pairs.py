@@ -19,7 +19,8 @@ def transfer(stage, seeder, fetcher, family):
     families = {"ipv4": family == "ipv4", "ipv6": family == "ipv6"}
     here, there = stage.host("seed", **families), stage.host("leech", **families)
     files = payload.folder(stage.folder("original"), MEBIBYTES)
-    meeting_point = stage.host("tracker", **families) if not fetcher.takes_peers else None
+    tracked = seeder.needs_tracker or not fetcher.takes_peers
+    meeting_point = stage.host("tracker", **families) if tracked else None
     trackers = [f"http://{meeting_point.address(TRACKER_PORT)}/announce"] if meeting_point else []
     torrent = torrentfile.make(files, stage.dir / "a.torrent", trackers)
     if meeting_point:
@@ -33,7 +34,7 @@ def transfer(stage, seeder, fetcher, family):
     client.fetch(there, torrent, target, [] if meeting_point else [here.address(PORT)])
     stage.wait(client.is_done, SECONDS, f"{client.name} to have everything")
     stage.finish()
-    stage.compare(files, target)
+    stage.compare(files, target, client)
 
 
 def _register(us, other, family, prefix, hidden):

@@ -7,6 +7,7 @@ from .flotilla import Flotilla
 from .libtorrent import Libtorrent
 from .qbittorrent import Qbittorrent
 from .rtorrent import Rtorrent
+from .stranger import Stranger
 from .transmission import Transmission
 
 OTHERS = [Transmission, Aria2, Libtorrent, Qbittorrent, Rtorrent, Ctorrent]

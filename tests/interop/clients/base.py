@@ -19,6 +19,8 @@ class Client:
     program = None
     package = None
     takes_peers = False  # can be given the address of a peer, without a tracker
+    needs_tracker = False  # takes no torrent without a tracker, even to seed
+    makes_empty_files = True
     speaks_ipv6 = False
     stop_signal = signal.SIGTERM
 

@@ -8,6 +8,7 @@ from .base import PORT, Client
 class Ctorrent(Client):
     program = "ctorrent"
     package = "ctorrent"
+    needs_tracker = True
 
     def seed(self, host, torrent, data_dir):
         self.fetch(host, torrent, data_dir)

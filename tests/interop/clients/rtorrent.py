@@ -11,6 +11,7 @@ class Rtorrent(Client):
     program = "rtorrent"
     package = "rtorrent"
     takes_peers = True
+    needs_tracker = True
 
     def seed(self, host, torrent, data_dir):
         self.fetch(host, torrent, data_dir)
@@ -30,7 +31,8 @@ class Rtorrent(Client):
             "trackers.use_udp.set": "yes",
         }
         options = [f"-o{name}={value}" for name, value in options.items()]
-        self.launch(host, [self.program, "-n", "-d", directory, "-s", self.dir / "session", *options, torrent.path])
+        self.launch(host, [self.program, "-n", "-d", directory, "-s", self.dir / "session", *options])
+        self.stage.wait(lambda: self._call("load.start", "", str(torrent.path)) == 0, 10, f"{self.name} to take the torrent")
         self.stage.wait(self._is_open, 10, f"{self.name} to start the torrent")
         for peer in peers:
             self._call("add_peer", torrent.hex.upper(), peer)

@@ -14,6 +14,7 @@ COMPLETE = 1
 class Transmission(Client):
     program = "transmission-daemon"
     package = "transmission-daemon"
+    makes_empty_files = False  # 3.00 leaves them out
     speaks_ipv6 = True
 
     def seed(self, host, torrent, data_dir):
