@@ -28,6 +28,10 @@ def wrong_peers_length(handler):
     answer(handler, b"d8:intervali60e5:peers7:1234567e")
 
 
+def wrong_peers_type(handler):
+    answer(handler, b"d8:intervali60e5:peersi7ee")
+
+
 def huge_body(handler):
     """A string of a gigabyte, in valid bencode so far."""
     answer(handler, b"d5:peers%d:" % GIGABYTE, length=GIGABYTE)
@@ -43,7 +47,10 @@ def redirect_loop(handler):
     answer(handler, b"", 302, [("Location", handler.path + "&again=1")])
 
 
-MODES = {mode.__name__: mode for mode in (not_bencode, failure_reason, wrong_peers_length, huge_body, no_answer, redirect_loop)}
+MODES = {
+    mode.__name__: mode
+    for mode in (not_bencode, failure_reason, wrong_peers_length, wrong_peers_type, huge_body, no_answer, redirect_loop)
+}
 
 
 class _Handler(BaseHTTPRequestHandler):

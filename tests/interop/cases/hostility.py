@@ -1,5 +1,7 @@
 """Peers that lie, talk nonsense, or waste everybody's time while honest ones exchange data."""
 
+import time
+
 import payload
 import torrentfile
 from casebook import case
@@ -12,6 +14,7 @@ from tracker import OwnTracker
 MEBIBYTES = 10
 MEBIBYTES_PER_SECOND = 2.5
 MEMORY_MAX = 100  # MiB
+HEAD_START = 1.5  # seconds that the stranger has the seed to itself
 
 
 @case("hostile-liar-is-banned", [Flotilla, Transmission])
@@ -50,6 +53,7 @@ def harass(stage, mode):
     seed, leech = stage.client(Flotilla, "seed"), stage.client(Flotilla, "leech")
     seed.seed(here, torrent, files.parent)
     stage.client(Stranger).attack(hostile, mode, torrent, [here.address(PORT), there.address(PORT)])
+    time.sleep(HEAD_START)
     leech.fetch(there, torrent, target, [hostile.address(PORT), here.address(PORT)])
     stage.wait(leech.is_done, 45, "the honest transfer to finish")
     memory = {client.name: client.peak_memory() for client in (seed, leech)}

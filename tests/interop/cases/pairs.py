@@ -19,7 +19,7 @@ def transfer(stage, seeder, fetcher, family):
     families = {"ipv4": family == "ipv4", "ipv6": family == "ipv6"}
     here, there = stage.host("seed", **families), stage.host("leech", **families)
     files = payload.folder(stage.folder("original"), MEBIBYTES)
-    tracked = seeder.needs_tracker or not fetcher.takes_peers
+    tracked = seeder.needs_tracker or fetcher.needs_tracker or not fetcher.takes_peers
     meeting_point = stage.host("tracker", **families) if tracked else None
     trackers = [f"http://{meeting_point.address(TRACKER_PORT)}/announce"] if meeting_point else []
     torrent = torrentfile.make(files, stage.dir / "a.torrent", trackers)

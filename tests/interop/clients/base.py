@@ -19,7 +19,7 @@ class Client:
     program = None
     package = None
     takes_peers = False  # can be given the address of a peer, without a tracker
-    needs_tracker = False  # takes no torrent without a tracker, even to seed
+    needs_tracker = False  # takes no torrent without a tracker
     makes_empty_files = True
     speaks_ipv6 = False
     stop_signal = signal.SIGTERM
