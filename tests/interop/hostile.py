@@ -1,7 +1,7 @@
 """Peers that mean no good, speaking the wire protocol badly on purpose.
 
 As a program: MODE TORRENT PORT [HOST:PORT]... It listens on the port and keeps dialling the addresses, and does to whoever is at the other
-end what the mode says, again and again, until it is killed. Prints a line when it listens.
+end what the mode says, again and again, until it is killed. Prints a line when it listens, and one when it has met a victim.
 """
 
 import os
@@ -202,6 +202,7 @@ def swallow(function, *args):
 
 def attack(mode, torrent, stream):
     with stream:
+        print(f"met {stream.getpeername()[0]}", flush=True)
         swallow(mode, Connection(stream, torrent))
 
 
@@ -238,6 +239,7 @@ def besiege(torrent, address):
                 if key.events == selectors.EVENT_WRITE:
                     stream.send(hello(torrent.info_hash) + struct.pack(">IB", 1, INTERESTED))
                     selector.modify(stream, selectors.EVENT_READ)
+                    print(f"met {stream.getpeername()[0]}", flush=True)
                 elif not stream.recv(65536):
                     drop(stream)
             except OSError:

@@ -52,7 +52,8 @@ def harass(stage, mode):
     here.limit(MEBIBYTES_PER_SECOND)
     seed, leech = stage.client(Flotilla, "seed"), stage.client(Flotilla, "leech")
     seed.seed(here, torrent, files.parent)
-    stage.client(Stranger).attack(hostile, mode, torrent, [here.address(PORT), there.address(PORT)])
+    stranger = stage.client(Stranger)
+    stranger.attack(hostile, mode, torrent, [here.address(PORT), there.address(PORT)])
     time.sleep(HEAD_START)
     leech.fetch(there, torrent, target, [hostile.address(PORT), here.address(PORT)])
     stage.wait(leech.is_done, 45, "the honest transfer to finish")
@@ -63,6 +64,9 @@ def harass(stage, mode):
     banned = {event["ip"] for client in (seed, leech) for event in client.events("peer_banned")}
     if banned - {hostile.ipv4}:
         raise Failed(f"banned {sorted(banned)}, but the stranger was {hostile.ipv4}")
+    for victim in (here, there):
+        if not stranger.has_met(victim):
+            raise Failed(f"the stranger never got to the {victim.name}, so this shows nothing")
     for name, mebibytes in memory.items():
         if mebibytes > MEMORY_MAX:
             raise Failed(f"the {name} took {mebibytes:.0f} MiB of memory")

@@ -11,7 +11,7 @@ from tracker import PORT as TRACKER_PORT
 from tracker import OwnTracker
 
 MEBIBYTES = 24
-SECONDS = 60
+SECONDS = 45
 
 
 def transfer(stage, seeder, fetcher, family):

@@ -8,7 +8,7 @@ from tracker import PORT as TRACKER_PORT
 from tracker import FlotillaTracker, Opentracker
 
 MEBIBYTES = 12
-SECONDS = 90
+SECONDS = 60
 OTHERS = [Transmission, Libtorrent, Aria2]
 
 

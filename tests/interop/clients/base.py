@@ -11,6 +11,7 @@ from pathlib import Path
 from stage import Failed, environment
 
 PORT = 6881
+PATIENCE = 6  # seconds to end in order
 
 
 class Client:
@@ -31,6 +32,7 @@ class Client:
         self.host = None
         self.process = None
         self.expected_end = False
+        self.is_stubborn = False
 
     @classmethod
     def missing(cls):
@@ -80,8 +82,9 @@ class Client:
         if self.process and self.process.poll() is None:
             self.process.send_signal(self.stop_signal)
             try:
-                self.process.wait(6)
+                self.process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
+                self.is_stubborn = True
                 self.kill()
 
     def kill(self):

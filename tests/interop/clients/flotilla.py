@@ -5,7 +5,7 @@ import signal
 
 from stage import Failed
 
-from .base import PORT, Client
+from .base import PATIENCE, PORT, Client
 
 
 class Flotilla(Client):
@@ -54,3 +54,5 @@ class Flotilla(Client):
     def examine(self):
         if self.log.exists() and "panicked" in self.log.read_text(errors="replace"):
             raise Failed(f"{self.name} panicked, see {self.log}")
+        if self.is_stubborn:
+            raise Failed(f"{self.name} did not end within {PATIENCE} s of being interrupted")

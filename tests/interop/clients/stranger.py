@@ -15,3 +15,7 @@ class Stranger(Client):
         """Listens for victims, and dials those given."""
         self.launch(host, [sys.executable, SCRIPT, mode, torrent.path, PORT, *victims])
         self.stage.wait(lambda: self.log.read_text(), 10, f"{self.name} to listen")
+
+    def has_met(self, host):
+        """Whether it had a connection to the host."""
+        return f"met {host.ip}\n" in self.log.read_text()

@@ -8,7 +8,7 @@ import urllib.request
 from .base import PORT, Client
 
 RPC = "http://127.0.0.1:9091/transmission/rpc"
-COMPLETE = 1
+SEEDING = 6
 
 
 class Transmission(Client):
@@ -42,15 +42,14 @@ class Transmission(Client):
         (self.dir / "settings.json").write_text(json.dumps(settings))
         self.launch(host, [self.program, "--foreground", "--config-dir", self.dir, "--log-info"])
         metainfo = base64.b64encode(torrent.path.read_bytes()).decode()
-        add = lambda: self._call("torrent-add", metainfo=metainfo, **{"download-dir": str(directory)})
-        self.stage.wait(add, 10, f"{self.name} to take the torrent")
+        adding = {"metainfo": metainfo, "download-dir": str(directory)}
+        self.stage.wait(lambda: self._call("torrent-add", adding), 10, f"{self.name} to take the torrent")
 
     def is_done(self):
-        answer = self._call("torrent-get", fields=["percentDone", "status"])
-        seeding = 6
-        return bool(answer) and [(t["percentDone"], t["status"]) for t in answer["torrents"]] == [(COMPLETE, seeding)]
+        answer = self._call("torrent-get", {"fields": ["percentDone", "status"]})
+        return bool(answer) and [(t["percentDone"], t["status"]) for t in answer["torrents"]] == [(1, SEEDING)]
 
-    def _call(self, method, **arguments):
+    def _call(self, method, arguments):
         body = json.dumps({"method": method, "arguments": arguments}).encode()
         for _ in range(2):
             request = urllib.request.Request(RPC, data=body, headers={"X-Transmission-Session-Id": self.session})
