@@ -142,5 +142,5 @@ def destroy_orphans():
     """Deletes what runs of the harness left that were killed before they could clean up: their process is in the name."""
     for path in NAMESPACES.glob(f"{FAMILY}*") if NAMESPACES.exists() else []:
         owner = path.name[len(FAMILY) :].split("-")[0]
-        if not Path("/proc", owner).exists():
+        if owner.isdigit() and not Path("/proc", owner).exists():
             destroy(FAMILY + owner)
