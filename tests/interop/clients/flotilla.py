@@ -1,0 +1,58 @@
+"""Flotilla itself: the binary that is under test, which tells what happens as a line of JSON each."""
+
+import json
+import signal
+
+from stage import Failed
+
+from .base import PATIENCE, PORT, Client
+
+
+class Flotilla(Client):
+    takes_peers = True
+    speaks_ipv6 = True
+    stop_signal = signal.SIGINT
+
+    @classmethod
+    def missing(cls):
+        return None
+
+    def seed(self, host, torrent, data_dir, *options):
+        data = data_dir / torrent.name
+        self._run(host, "seed", data, "--torrent", torrent.path, "--port", PORT, "--json", "--no-state", *options)
+        self.serve()
+
+    def fetch(self, host, torrent, directory, peers=(), *options, then=("--seed",), state=("--no-state",)):
+        """`then` is empty for a download that ends when it is complete."""
+        peers = [part for peer in peers for part in ("--peer", peer)]
+        self._run(host, "get", torrent.path, "-o", directory, "--port", PORT, "--json", *peers, *then, *state, *options)
+        self.expected_end = not then
+
+    def track(self, host, address):
+        """Is a tracker over HTTP and UDP."""
+        self._run(host, "tracker", "--http", address, "--udp", address)
+
+    def _run(self, host, *args):
+        self.launch(host, [self.stage.flotilla, *args])
+
+    def is_done(self):
+        if self.process.poll() is not None and self.process.returncode != 0:
+            raise Failed(f"{self.name} exited with status {self.process.returncode}: {self.last_words()}")
+        ended = self.process.poll() == 0
+        return ended or any(self.events("completed")) or any("seeding" in event.values() for event in self.events("state"))
+
+    def events(self, kind):
+        """The events of that kind so far."""
+        found = []
+        for line in self.log.read_text(errors="replace").splitlines():
+            if line.startswith("{") and line.endswith("}"):
+                event = json.loads(line)
+                if event["event"] == kind:
+                    found.append(event)
+        return found
+
+    def examine(self):
+        if self.log.exists() and "panicked" in self.log.read_text(errors="replace"):
+            raise Failed(f"{self.name} panicked, see {self.log}")
+        if self.is_stubborn:
+            raise Failed(f"{self.name} did not end within {PATIENCE} s of being interrupted")

@@ -1,0 +1,56 @@
+"""rTorrent as a daemon, asked over SCGI. IPv4 only: Debian's 0.9.8 does not listen on IPv6."""
+
+import contextlib
+import socket
+import xmlrpc.client
+
+from .base import PORT, Client
+
+
+class Rtorrent(Client):
+    program = "rtorrent"
+    package = "rtorrent"
+    takes_peers = True
+    needs_tracker = True
+
+    def seed(self, host, torrent, data_dir):
+        self.fetch(host, torrent, data_dir)
+        self.serve()
+
+    def fetch(self, host, torrent, directory, peers=()):
+        self.torrent = torrent
+        self.stage.folder(f"{self.name}/session")
+        options = {
+            "system.daemon.set": "true",
+            "network.scgi.open_local": self.dir / "scgi",
+            "network.port_range.set": f"{PORT}-{PORT}",
+            "network.port_random.set": "no",
+            "dht.mode.set": "disable",
+            "protocol.pex.set": "no",
+            "protocol.encryption.set": "none",
+            "trackers.use_udp.set": "yes",
+        }
+        options = [f"-o{name}={value}" for name, value in options.items()]
+        self.launch(host, [self.program, "-n", "-d", directory, "-s", self.dir / "session", *options])
+        self.stage.wait(lambda: self._call("load.start", "", str(torrent.path)) == 0, 10, f"{self.name} to take the torrent")
+        self.stage.wait(self._is_open, 10, f"{self.name} to start the torrent")
+        for peer in peers:
+            self._call("add_peer", torrent.hex.upper(), peer)
+
+    def is_done(self):
+        return self._call("d.complete", self.torrent.hex.upper()) == 1 and self._is_open()
+
+    def _is_open(self):
+        return self._call("d.is_active", self.torrent.hex.upper()) == 1
+
+    def _call(self, method, *arguments):
+        body = xmlrpc.client.dumps(arguments, method).encode()
+        header = b"CONTENT_LENGTH\0%d\0SCGI\x001\0" % len(body)
+        with socket.socket(socket.AF_UNIX) as scgi, contextlib.suppress(OSError, xmlrpc.client.Fault):
+            scgi.settimeout(5)
+            scgi.connect(str(self.dir / "scgi"))
+            scgi.sendall(b"%d:%s,%s" % (len(header), header, body))
+            answer = b"".join(iter(lambda: scgi.recv(65536), b""))
+            (value,), _ = xmlrpc.client.loads(answer.split(b"\r\n\r\n", 1)[1])
+            return value
+        return None

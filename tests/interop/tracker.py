@@ -1,0 +1,122 @@
+"""Trackers to meet at: a minimal one of our own (this file run as a program), opentracker, and `flotilla tracker`."""
+
+import contextlib
+import ipaddress
+import os
+import shutil
+import socket
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qsl, quote_from_bytes, urlsplit
+
+import torrentfile
+from clients import Client, Flotilla
+
+PORT = 6969
+
+
+class Tracker(Client):
+    """What the three have in common."""
+
+    def start(self, host, torrents):
+        """Runs the tracker on the host, for these torrents. Returns once it answers."""
+        raise NotImplementedError
+
+    def serve(self, seconds=10):
+        self.stage.wait(lambda: self.request(f"http://{self.host.address(PORT)}/scrape") is not None or self._listens(), seconds, self.name)
+
+    def _listens(self):
+        with self.host.inside(), contextlib.suppress(OSError):
+            socket.create_connection((self.host.ip, PORT), timeout=1).close()
+            return True
+        return False
+
+    def scrape(self, torrent):
+        """How many seeds and leechers the tracker knows."""
+        answer = self.request(f"http://{self.host.address(PORT)}/scrape?info_hash={quote_from_bytes(torrent.info_hash, safe='')}")
+        counts = torrentfile.decode(answer)[b"files"].get(torrent.info_hash, {}) if answer else {}
+        return counts.get(b"complete", 0), counts.get(b"incomplete", 0)
+
+
+class OwnTracker(Tracker):
+    """This file's, over HTTP: IPv4 and IPv6, and every peer is told of every other."""
+
+    program = sys.executable
+
+    def start(self, host, torrents=()):
+        self.launch(host, [sys.executable, __file__, PORT])
+        self.serve()
+
+
+class Opentracker(Tracker):
+    """The one that most public trackers run; Debian's knows only what is on its list."""
+
+    program = "opentracker"
+    package = "opentracker"
+
+    def start(self, host, torrents):
+        (self.dir / "whitelist").write_text("".join(f"{torrent.hex}\n" for torrent in torrents))
+        os.chmod(self.dir, 0o755)
+        for folder in (self.stage.dir, *self.stage.dir.parents[:1]):
+            os.chmod(folder, 0o755)
+        where = ["-i", host.ip, "-p", PORT, "-P", PORT, "-d", self.dir, "-u", "nobody", "-w", "whitelist"]
+        self.launch(host, [shutil.which(self.program), *where])
+        self.serve()
+
+
+class FlotillaTracker(Tracker, Flotilla):
+    """`flotilla tracker`."""
+
+    def start(self, host, torrents=()):
+        self.track(host, host.address(PORT))
+        self.serve()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers announces and scrapes. `swarms` maps info hashes to peers: peer id to addresses and whether it is a seed."""
+
+    swarms = {}
+
+    def do_GET(self):
+        url = urlsplit(self.path)
+        query = dict(parse_qsl(url.query, keep_blank_values=True, encoding="latin-1"))
+        answer = self._announce(query) if url.path == "/announce" else self._scrape()
+        body = torrentfile.encode(answer)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _announce(self, query):
+        peers = self.swarms.setdefault(query["info_hash"].encode("latin-1"), {})
+        who = query["peer_id"]
+        ips = {ipaddress.ip_address(self.client_address[0].removeprefix("::ffff:"))}
+        with contextlib.suppress(KeyError, ValueError):
+            ips.add(ipaddress.IPv6Address(query["ipv6"]))
+        known = peers.pop(who, (set(), 0, False))[0]
+        port = int(query["port"])
+        if query.get("event") != "stopped":
+            peers[who] = (known | ips, port, query.get("left") == "0")
+        others = [(ip, port) for other, (ips, port, _) in list(peers.items()) if other != who for ip in ips]
+        compact = {version: b"".join(ip.packed + port.to_bytes(2) for ip, port in others if ip.version == version) for version in (4, 6)}
+        return {b"interval": 30, b"min interval": 5, b"peers": compact[4], b"peers6": compact[6]}
+
+    def _scrape(self):
+        files = {}
+        for info_hash, peers in self.swarms.items():
+            complete = sum(seed for _, _, seed in list(peers.values()))
+            files[info_hash] = {b"complete": complete, b"incomplete": len(peers) - complete, b"downloaded": 0}
+        return {b"files": files}
+
+
+class _Server(ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+    daemon_threads = True
+
+    def server_bind(self):
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+
+if __name__ == "__main__":
+    _Server(("::", int(sys.argv[1])), _Handler).serve_forever()
