@@ -21,6 +21,9 @@ pub(crate) fn load(source: &str) -> Result<Metainfo, Failure> {
             Metainfo::parse(&bytes).map_err(|error| wrong(&error))
         }
         Some("magnet") => Err(Failure::Usage("magnet links are not supported yet".to_owned())),
+        Some(scheme) if source[scheme.len()..].starts_with("://") => Err(Failure::Usage(format!(
+            "{source}: `{scheme}` addresses are not supported; http and https are"
+        ))),
         _ => load_file(Path::new(source)),
     }
 }

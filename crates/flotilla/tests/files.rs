@@ -207,6 +207,7 @@ fn arguments_that_make_no_sense_are_refused_in_clear_words() {
         (&["get", "payload.torrent", "--peer", "nonsense"], 2, "nonsense"),
         (&["get", "payload.torrent", "-o", "payload.torrent/x"], 1, "payload.torrent/x"),
         (&["get", "magnet:?xt=urn:btih:aa"], 2, "magnet"),
+        (&["get", "ftp://a/x.torrent"], 2, "ftp"),
         (&["get", "http://127.0.0.1:1/x.torrent"], 1, "127.0.0.1:1"),
         (&["get", "payload.torrent", "--seed", "--ratio", "1"], 2, "--ratio"),
         (&["seed", "nowhere", "-t", "payload.torrent"], 1, "nowhere"),

@@ -43,6 +43,8 @@ pub struct Candidate {
     pub uploaded_since_unchoke: u64,
     /// It needs nothing.
     pub has_all: bool,
+    /// It was served and asked for nothing, and has asked for nothing since.
+    pub wasted_its_turn: bool,
 }
 
 /// What we are to the swarm.
@@ -100,15 +102,20 @@ impl Choker {
             candidates.iter().filter(|peer| peer.is_interested).collect();
         match role {
             Role::Leeching => {
-                interested
-                    .sort_by_key(|peer| (peer.is_snubbed, Reverse(peer.download_rate), peer.key));
+                interested.sort_by_key(|peer| {
+                    let gives = Reverse(peer.download_rate);
+                    (peer.is_snubbed, gives, peer.wasted_its_turn, peer.key)
+                });
             }
             Role::Seeding(SeedingPolicy::FastestFirst) => {
-                interested.sort_by_key(|peer| (Reverse(peer.upload_rate), peer.key));
+                interested.sort_by_key(|peer| {
+                    (peer.wasted_its_turn, Reverse(peer.upload_rate), peer.key)
+                });
             }
             Role::Seeding(SeedingPolicy::RoundRobin) => {
                 interested.sort_by_key(|peer| {
-                    (has_had_its_turn(now, peer), Reverse(peer.unchoked_at.is_some()), peer.key)
+                    let is_over = peer.wasted_its_turn || has_had_its_turn(now, peer);
+                    (is_over, Reverse(peer.unchoked_at.is_some()), peer.key)
                 });
             }
         }
@@ -129,14 +136,18 @@ impl Choker {
     }
 
     /// One slot goes by chance, for three rounds, to find out who would be better: the newly come
-    /// three times as likely.
+    /// three times as likely, and hardly ever to who made nothing of it before.
     fn choose_optimistic(&mut self, now: Instant, waiting: &[&Candidate]) -> Option<PeerKey> {
-        let is_still_there =
-            self.optimistic.is_some_and(|key| waiting.iter().any(|peer| peer.key == key));
-        if !is_still_there || self.round.is_multiple_of(OPTIMISTIC_ROUNDS) {
+        let is_it = |peer: &&Candidate| Some(peer.key) == self.optimistic && !peer.wasted_its_turn;
+        let may_stay = waiting.iter().any(is_it);
+        if !may_stay || self.round.is_multiple_of(OPTIMISTIC_ROUNDS) {
             let is_new =
                 |peer: &Candidate| now.saturating_duration_since(peer.connected_at) < NEW_FOR;
-            let weight = |peer: &Candidate| if is_new(peer) { 3 } else { 1 };
+            let weight = |peer: &Candidate| match peer.wasted_its_turn {
+                true => 1,
+                false if is_new(peer) => 30,
+                false => 10,
+            };
             let mut chance = self.rng.below(waiting.iter().map(|peer| weight(peer)).sum());
             let chosen = waiting.iter().find(|peer| {
                 let weight = weight(peer);
@@ -205,6 +216,7 @@ mod tests {
             unchoked_at: None,
             uploaded_since_unchoke: 0,
             has_all: false,
+            wasted_its_turn: false,
         }
     }
 
@@ -275,6 +287,26 @@ mod tests {
         assert_eq!(early[..2], [0, 1]);
         let late = rechoke(&mut choker, 7, Role::Seeding(SeedingPolicy::RoundRobin), 3, &turn);
         assert!(late.contains(&2) && late.contains(&3), "{late:?}");
+    }
+
+    #[test]
+    fn whoever_asks_for_nothing_gives_way_to_whoever_waits() {
+        for role in [
+            Role::Leeching,
+            Role::Seeding(SeedingPolicy::FastestFirst),
+            Role::Seeding(SeedingPolicy::RoundRobin),
+        ] {
+            let mut choker = Choker::new(Rng::from_seed(1));
+            let idle = (0..20).map(|key| Candidate {
+                wasted_its_turn: true,
+                is_choked: false,
+                unchoked_at: Some(epoch()),
+                ..peer(key)
+            });
+            let peers: Vec<Candidate> = idle.chain([peer(20), peer(21)]).collect();
+            let served = rechoke(&mut choker, 1, role, 4, &peers);
+            assert!(served.contains(&20) && served.contains(&21), "{role:?}: {served:?}");
+        }
     }
 
     #[test]

@@ -251,6 +251,9 @@ impl Swarm {
 
     /// Ends all dealings with an address.
     pub fn ban(&mut self, ip: IpAddr) {
+        if self.known.is_banned(ip) {
+            return;
+        }
         self.known.ban(ip);
         self.outputs.push_back(Output::Banned(ip));
         let here = self.peers.iter().filter(|(_, peer)| peer.ip() == ip);

@@ -35,7 +35,6 @@ impl Swarm {
     ) -> Result<(), PeerFault> {
         let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
         peer.received_at = now;
-        let is_first = !std::mem::replace(&mut peer.has_spoken, true);
         match message {
             Message::Piece { piece, offset, data } => {
                 self.handle_block(now, key, piece, offset, data)
@@ -43,11 +42,7 @@ impl Swarm {
             Message::Request(block) => self.handle_request(key, block),
             Message::Have(piece) => self.handle_have(key, piece),
             Message::Cancel(block) => self.handle_cancel(key, block),
-            Message::KeepAlive => {
-                // It is no message in the sense of "first message".
-                peer.has_spoken = !is_first;
-                peer.spend_patience()
-            }
+            Message::KeepAlive => peer.spend_patience(),
             Message::Choke => self.handle_choke(key),
             Message::Unchoke => {
                 peer.peer_choking = false;
@@ -64,14 +59,12 @@ impl Swarm {
             Message::Bitfield(bytes) => {
                 let bits = Bitfield::from_bytes(&bytes, self.layout.piece_count())
                     .ok_or(PeerFault::MalformedBitfield)?;
-                self.handle_bitfield(key, bits, is_first)
+                self.handle_bitfield(key, bits)
             }
             Message::HaveAll | Message::HaveNone if !peer.has_fast => Err(PeerFault::NotNegotiated),
-            Message::HaveAll => {
-                self.handle_bitfield(key, Bitfield::all(self.layout.piece_count()), is_first)
-            }
+            Message::HaveAll => self.handle_bitfield(key, Bitfield::all(self.layout.piece_count())),
             Message::HaveNone => {
-                self.handle_bitfield(key, Bitfield::none(self.layout.piece_count()), is_first)
+                self.handle_bitfield(key, Bitfield::none(self.layout.piece_count()))
             }
             Message::Suggest(_) | Message::AllowedFast(_) | Message::Reject(_)
                 if !peer.has_fast =>
@@ -100,6 +93,7 @@ impl Swarm {
             return Err(PeerFault::NoSuchPiece);
         }
         let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
+        peer.has_told_pieces = true;
         if !peer.bits.set(piece) {
             return peer.spend_patience();
         }
@@ -116,16 +110,12 @@ impl Swarm {
         Ok(())
     }
 
-    fn handle_bitfield(
-        &mut self,
-        key: PeerKey,
-        bits: Bitfield,
-        is_first: bool,
-    ) -> Result<(), PeerFault> {
-        if !is_first {
+    fn handle_bitfield(&mut self, key: PeerKey, bits: Bitfield) -> Result<(), PeerFault> {
+        let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
+        // Many send the handshake of BEP 10 first, so "the first message" cannot be taken literally.
+        if std::mem::replace(&mut peer.has_told_pieces, true) {
             return Err(PeerFault::LateBitfield);
         }
-        let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
         self.picker.add_peer(&bits);
         peer.bits = bits;
         self.recount_interesting(key);

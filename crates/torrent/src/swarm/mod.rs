@@ -286,6 +286,14 @@ impl Swarm {
     }
 
     fn rechoke(&mut self, now: Instant) {
+        for peer in self.peers.values_mut() {
+            let is_idle =
+                peer.unchoked_at.is_some_and(|at| now.saturating_duration_since(at) >= IDLE_TURN)
+                    && peer.uploaded_since_unchoke == 0
+                    && peer.wants.is_empty()
+                    && peer.reading.is_empty();
+            peer.wasted_its_turn |= is_idle;
+        }
         let candidates: Vec<Candidate> =
             self.peers.iter().map(|(&key, peer)| candidate(now, key, peer)).collect();
         let role =
@@ -425,9 +433,12 @@ fn candidate(now: Instant, key: PeerKey, peer: &Peer) -> Candidate {
         unchoked_at: peer.unchoked_at,
         uploaded_since_unchoke: peer.uploaded_since_unchoke,
         has_all: peer.is_seed(),
+        wasted_its_turn: peer.wasted_its_turn,
     }
 }
 
+/// Whoever is served for so long and asks for nothing gives way.
+const IDLE_TURN: Duration = Duration::from_secs(5);
 /// Addresses remembered per torrent.
 const KNOWN_PEERS_MAX: usize = 3000;
 const ALLOWED_FAST_COUNT: usize = 10;

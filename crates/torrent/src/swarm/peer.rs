@@ -90,8 +90,8 @@ pub(super) struct Peer {
     pub(super) has_extensions: bool,
     pub(super) extended: Option<ExtendedHandshake>,
     pub(super) bits: Bitfield,
-    /// The first message has come; a bitfield is no longer in its place.
-    pub(super) has_spoken: bool,
+    /// It has said which pieces it has; a bitfield is no longer in its place.
+    pub(super) has_told_pieces: bool,
     pub(super) am_choking: bool,
     pub(super) am_interested: bool,
     pub(super) peer_choking: bool,
@@ -123,6 +123,8 @@ pub(super) struct Peer {
     pub(super) connected_at: Instant,
     pub(super) unchoked_at: Option<Instant>,
     pub(super) uploaded_since_unchoke: u64,
+    /// It was served for a round and asked for nothing.
+    pub(super) wasted_its_turn: bool,
     pub(super) received_at: Instant,
     pub(super) sent_at: Instant,
     pub(super) block_at: Instant,
@@ -146,7 +148,7 @@ impl Peer {
             has_extensions: new.reserved.has_extensions(),
             extended: None,
             bits: Bitfield::none(piece_count),
-            has_spoken: false,
+            has_told_pieces: false,
             am_choking: true,
             am_interested: false,
             peer_choking: true,
@@ -166,6 +168,7 @@ impl Peer {
             connected_at: now,
             unchoked_at: None,
             uploaded_since_unchoke: 0,
+            wasted_its_turn: false,
             received_at: now,
             sent_at: now,
             block_at: now,

@@ -7,10 +7,10 @@
 use std::time::{Duration, Instant};
 
 use super::download::{OpenPiece, Slot};
-use super::peer::Asked;
+use super::peer::{Asked, Peer};
 use super::{PeerKey, Swarm};
 use crate::wire::Message;
-use crate::{Block, PieceIndex};
+use crate::{BLOCK_LEN, Block, PieceIndex};
 
 impl Swarm {
     /// Fills the pipeline of a peer.
@@ -143,13 +143,21 @@ impl Swarm {
             .pipeline
             .round_trip()
             .map_or(ENDGAME_PATIENCE, |trip| (trip * 4).min(ENDGAME_PATIENCE));
+        let ours = time_for(now, peer, peer.asked.len() + 1);
+        // Only what would take the other at least twice as long is worth sending twice.
+        let is_late = |other: &Peer, at: usize, asked: &Asked| {
+            now.saturating_duration_since(asked.at) >= patience
+                && time_for(now, other, at + 1) >= ours * 2
+        };
         let overdue: Vec<Block> = self
             .peers
             .iter()
             .filter(|(other, _)| **other != key)
-            .flat_map(|(_, other)| other.asked.iter())
-            .filter(|asked| now.saturating_duration_since(asked.at) >= patience)
-            .map(|asked| asked.block)
+            .flat_map(|(_, other)| {
+                let late = move |(at, asked): &(usize, &Asked)| is_late(other, *at, asked);
+                other.asked.iter().enumerate().filter(late)
+            })
+            .map(|(_, asked)| asked.block)
             .filter(|block| peer.may_ask(block.piece) && self.asked_of(*block) == Some(1))
             .take(room)
             .collect();
@@ -247,6 +255,16 @@ impl Swarm {
             open.owner = None;
             self.supply += 1;
         }
+    }
+}
+
+/// How long a peer needs for so many blocks at its present rate.
+fn time_for(now: Instant, peer: &Peer, blocks: usize) -> Duration {
+    let len = (blocks as u64).saturating_mul(BLOCK_LEN.into());
+    match peer.down.bytes_per_second(now) {
+        // One that has shown nothing yet may be as good as any.
+        0 if peer.downloaded == 0 => ENDGAME_PATIENCE,
+        rate => Duration::from_millis(len.saturating_mul(1000) / rate.max(1)),
     }
 }
 

@@ -452,7 +452,9 @@ fn faults_end_the_connection() {
     let cases: Vec<(Vec<Message>, PeerFault)> = vec![
         (vec![bits(&[0xff, 0])], PeerFault::MalformedBitfield),
         (vec![bits(&[0xff])], PeerFault::MalformedBitfield),
-        (vec![Message::Interested, bits(&[0xf0])], PeerFault::LateBitfield),
+        (vec![bits(&[0x80]), bits(&[0xf0])], PeerFault::LateBitfield),
+        (vec![Message::HaveNone, Message::HaveAll], PeerFault::LateBitfield),
+        (vec![Message::Have(PieceIndex(1)), bits(&[0xf0])], PeerFault::LateBitfield),
         (vec![Message::Have(PieceIndex(4))], PeerFault::NoSuchPiece),
         (vec![Message::Request(block(4, 0, 16384))], PeerFault::NoSuchPiece),
         (vec![Message::Request(block(0, 99_999, 2))], PeerFault::BadRequest),
@@ -496,6 +498,20 @@ fn faults_end_the_connection() {
         assert_eq!(world.hosts[victim].faults, [fault], "{:?}", messages.first());
         assert_eq!(world.hosts[victim].swarm.peer_count(), 0);
     }
+}
+
+#[test]
+fn the_extension_handshake_may_come_before_the_bitfield() {
+    let mut world = World::new(400_000, 100_000);
+    let (victim, other) = (world.leech(), world.leech());
+    world.hosts[victim].is_mute = true;
+    world.connect_with(other, victim, Reserved::ours());
+    world.wires.clear();
+    let extended = Message::Extended { id: 0, payload: Bytes::from_static(b"de") };
+    let bits = Message::Bitfield(Bytes::from_static(&[0xf0]));
+    world.inject(other, victim, &[extended, Message::Port(1), Message::Interested, bits]);
+    assert_eq!(world.hosts[victim].faults, []);
+    assert_eq!(world.hosts[victim].swarm.seed_count(), 1);
 }
 
 #[test]

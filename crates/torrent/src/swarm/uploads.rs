@@ -33,6 +33,7 @@ impl Swarm {
         let is_full = peer.wants.len() >= REQUESTS_QUEUED_MAX;
         if is_allowed && !is_full {
             peer.wants.push_back(block);
+            peer.wasted_its_turn = false;
             return Ok(());
         }
         // Choking crosses requests under way, so these are no fault, up to a point.
