@@ -504,14 +504,14 @@ fn faults_end_the_connection() {
 fn the_extension_handshake_may_come_before_the_bitfield() {
     let mut world = World::new(400_000, 100_000);
     let (victim, other) = (world.leech(), world.leech());
-    world.hosts[victim].is_mute = true;
     world.connect_with(other, victim, Reserved::ours());
     world.wires.clear();
     let extended = Message::Extended { id: 0, payload: Bytes::from_static(b"de") };
     let bits = Message::Bitfield(Bytes::from_static(&[0xf0]));
     world.inject(other, victim, &[extended, Message::Port(1), Message::Interested, bits]);
     assert_eq!(world.hosts[victim].faults, []);
-    assert_eq!(world.hosts[victim].swarm.seed_count(), 1);
+    // It was believed: the victim asked for pieces, which the other does not have in truth.
+    assert_eq!(world.hosts[other].faults, [PeerFault::RequestForMissingPiece]);
 }
 
 #[test]
