@@ -32,6 +32,8 @@ pub mod resume;
 mod save;
 mod session;
 mod settings;
+#[cfg(test)]
+mod simulation;
 mod status;
 mod swarm;
 mod task;
