@@ -18,9 +18,6 @@ pub enum PeerFault {
     /// A bitfield of the wrong length or with spare bits set.
     #[error("malformed bitfield")]
     MalformedBitfield,
-    /// A bitfield, `have_all` or `have_none` that was not the first message.
-    #[error("bitfield out of turn")]
-    LateBitfield,
     /// A message of an extension that was not agreed on.
     #[error("message of an extension that was not negotiated")]
     NotNegotiated,

@@ -93,7 +93,6 @@ impl Swarm {
             return Err(PeerFault::NoSuchPiece);
         }
         let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
-        peer.has_told_pieces = true;
         if !peer.bits.set(piece) {
             return peer.spend_patience();
         }
@@ -112,10 +111,12 @@ impl Swarm {
 
     fn handle_bitfield(&mut self, key: PeerKey, bits: Bitfield) -> Result<(), PeerFault> {
         let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
-        // Many send the handshake of BEP 10 first, so "the first message" cannot be taken literally.
-        if std::mem::replace(&mut peer.has_told_pieces, true) {
-            return Err(PeerFault::LateBitfield);
+        // Not only the first message: the handshake of BEP 10 often comes before, and aria2 sends a
+        // new bitfield where many `have` messages would be longer. Each costs as much as all of these.
+        for _ in 0..BITFIELD_COST {
+            peer.spend_patience()?;
         }
+        self.picker.remove_peer(&peer.bits);
         self.picker.add_peer(&bits);
         peer.bits = bits;
         self.recount_interesting(key);
@@ -216,3 +217,6 @@ fn handle_extended(peer: &mut Peer, id: u8, payload: &Bytes) -> Result<(), PeerF
 }
 
 const ALLOWED_FAST_MAX: usize = 100;
+
+/// A bitfield counts as so many control messages.
+const BITFIELD_COST: u32 = 20;

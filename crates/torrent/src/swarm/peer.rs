@@ -90,8 +90,6 @@ pub(super) struct Peer {
     pub(super) has_extensions: bool,
     pub(super) extended: Option<ExtendedHandshake>,
     pub(super) bits: Bitfield,
-    /// It has said which pieces it has; a bitfield is no longer in its place.
-    pub(super) has_told_pieces: bool,
     pub(super) am_choking: bool,
     pub(super) am_interested: bool,
     pub(super) peer_choking: bool,
@@ -148,7 +146,6 @@ impl Peer {
             has_extensions: new.reserved.has_extensions(),
             extended: None,
             bits: Bitfield::none(piece_count),
-            has_told_pieces: false,
             am_choking: true,
             am_interested: false,
             peer_choking: true,

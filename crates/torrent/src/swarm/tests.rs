@@ -452,9 +452,7 @@ fn faults_end_the_connection() {
     let cases: Vec<(Vec<Message>, PeerFault)> = vec![
         (vec![bits(&[0xff, 0])], PeerFault::MalformedBitfield),
         (vec![bits(&[0xff])], PeerFault::MalformedBitfield),
-        (vec![bits(&[0x80]), bits(&[0xf0])], PeerFault::LateBitfield),
-        (vec![Message::HaveNone, Message::HaveAll], PeerFault::LateBitfield),
-        (vec![Message::Have(PieceIndex(1)), bits(&[0xf0])], PeerFault::LateBitfield),
+        (vec![bits(&[0xf0]); 1000], PeerFault::ControlFlood),
         (vec![Message::Have(PieceIndex(4))], PeerFault::NoSuchPiece),
         (vec![Message::Request(block(4, 0, 16384))], PeerFault::NoSuchPiece),
         (vec![Message::Request(block(0, 99_999, 2))], PeerFault::BadRequest),
@@ -501,14 +499,16 @@ fn faults_end_the_connection() {
 }
 
 #[test]
-fn the_extension_handshake_may_come_before_the_bitfield() {
+fn a_bitfield_may_come_late_and_again() {
     let mut world = World::new(400_000, 100_000);
     let (victim, other) = (world.leech(), world.leech());
     world.connect_with(other, victim, Reserved::ours());
     world.wires.clear();
     let extended = Message::Extended { id: 0, payload: Bytes::from_static(b"de") };
-    let bits = Message::Bitfield(Bytes::from_static(&[0xf0]));
-    world.inject(other, victim, &[extended, Message::Port(1), Message::Interested, bits]);
+    let bits = |bits: &'static [u8]| Message::Bitfield(Bytes::from_static(bits));
+    let have = Message::Have(PieceIndex(2));
+    let messages = [extended, Message::HaveNone, have, bits(&[0xe0]), bits(&[0x80]), bits(&[0xf0])];
+    world.inject(other, victim, &messages);
     assert_eq!(world.hosts[victim].faults, []);
     // It was believed: the victim asked for pieces, which the other does not have in truth.
     assert_eq!(world.hosts[other].faults, [PeerFault::RequestForMissingPiece]);
