@@ -99,9 +99,9 @@ fn play(
     for client in &clients {
         let status = client.torrent.status();
         let (down, up) = (bytes(status.downloaded), bytes(status.uploaded));
-        let after = client
-            .done_after
-            .map_or_else(String::new, |after| format!(", complete after {}", time(after)));
+        let took = client.done_after.filter(|_| status.downloaded > 0);
+        let after =
+            took.map_or_else(String::new, |after| format!(", complete after {}", time(after)));
         terminal.line(&format!("{:<9} received {down}, sent {up}{after}", client.name));
     }
     let elapsed = started_at.elapsed();

@@ -109,7 +109,7 @@ const DEPTH_MIN: u32 = 2;
 const DEPTH_MAX_UNKNOWN: u32 = 250;
 /// 32 MiB outstanding with one peer: two gigabytes a second at a round trip of 16 ms.
 const DEPTH_MAX: u32 = 32 * 1024 * 1024 / BLOCK_LEN;
-const PATIENT_DEPTH: u32 = 64;
+const PATIENT_DEPTH: u32 = 512;
 const EPOCH: Duration = Duration::from_secs(10);
 const WINDOW: Duration = Duration::from_millis(50);
 const RESERVE: Duration = Duration::from_millis(100);
