@@ -234,19 +234,23 @@ pub(crate) struct RawPeer {
 impl RawPeer {
     /// Goes to a session and shakes hands.
     pub(crate) fn dial(addr: SocketAddr, info_hash: InfoHash, reserved: Reserved) -> Self {
-        Self::greet(TcpStream::connect(addr).unwrap(), info_hash, reserved)
+        let mut peer = Self::new(TcpStream::connect(addr).unwrap());
+        peer.stream.write_all(&handshake(info_hash, reserved)).unwrap();
+        peer.stream.read_exact(&mut [0; Handshake::LEN]).unwrap();
+        peer
     }
 
     /// Waits for a session to come, and shakes hands.
     pub(crate) fn accept(listener: &TcpListener, info_hash: InfoHash, reserved: Reserved) -> Self {
-        Self::greet(listener.accept().unwrap().0, info_hash, reserved)
+        let mut peer = Self::new(listener.accept().unwrap().0);
+        peer.stream.read_exact(&mut [0; Handshake::LEN]).unwrap();
+        peer.stream.write_all(&handshake(info_hash, reserved)).unwrap();
+        peer
     }
 
-    fn greet(mut stream: TcpStream, info_hash: InfoHash, reserved: Reserved) -> Self {
+    fn new(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(GUARD)).unwrap();
         stream.set_write_timeout(Some(GUARD)).unwrap();
-        stream.write_all(&handshake(info_hash, reserved)).unwrap();
-        stream.read_exact(&mut [0; Handshake::LEN]).unwrap();
         let inbox = Inbox::new(MessageLimits::default());
         Self { stream, inbox, unread: VecDeque::new(), received_len: 0 }
     }

@@ -200,7 +200,10 @@ impl Swarm {
     /// If it is one that we must not talk to; close the connection.
     pub fn add_peer(&mut self, now: Instant, new: &NewPeer) -> Result<PeerKey, Refused> {
         if new.peer_id == self.config.peer_id {
-            self.known.remember_self(new.addr);
+            // Who came to us did so from a port that nobody listens on.
+            if new.direction == Direction::Outgoing {
+                self.known.remember_self(new.addr);
+            }
             return Err(Refused::Ourselves);
         }
         if self.known.is_banned(new.addr.ip()) {
