@@ -385,7 +385,7 @@ impl Swarm {
         self.up.bytes_per_second(now)
     }
 
-    /// Payload received since birth, in bytes, good or bad.
+    /// Payload received since birth that was asked for, in bytes, good or bad.
     pub const fn downloaded(&self) -> u64 {
         self.downloaded
     }
