@@ -23,7 +23,7 @@ use crate::http::Http;
 use crate::peer::{GREETING_PATIENCE, PeerConnection};
 use crate::resume::ResumeStore;
 use crate::settings::{SEEDING_POLICY, SessionConfig};
-use crate::task::{Stage, Task, TaskId, piece_priorities};
+use crate::task::{Failure, Stage, Task, TaskId, piece_priorities};
 use crate::tracker::UdpExchange;
 
 /// The state that every handler of the engine's reactor gets.
@@ -310,7 +310,8 @@ impl Engine {
             return;
         }
         tracing::error!(torrent = %task.info_hash(), %why, "stopped");
-        task.stage = Stage::Failed(why.clone());
+        let was_checking = matches!(task.stage, Stage::Checking(_));
+        task.stage = Stage::Failed(Failure { why: why.clone(), was_checking });
         task.announcer.stop(reactor.now());
         self.publish(id, &EventKind::DiskFailed(why));
         self.state_changed(id, reactor);
