@@ -254,6 +254,10 @@ impl Engine {
                 }
                 let Some(task) = engine.tasks.get_mut(&id) else { return };
                 task.swarm.set_priorities(&pieces);
+                if !task.swarm.is_completed() {
+                    // Seeds that there was no more use for are of use again.
+                    task.swarm.known.forget_failures();
+                }
                 task.is_dirty = true;
                 engine.drain(id, reactor);
                 engine.state_changed(id, reactor);
