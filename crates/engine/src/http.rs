@@ -53,6 +53,8 @@ impl Http {
         let thread = std::thread::Builder::new().name("http".to_owned()).spawn(move || {
             // Either way there is nothing more to do.
             runtime.block_on(async { stopped.await.ok() });
+            // Without waiting for names that are still being looked up.
+            runtime.shutdown_background();
         })?;
         Ok(Self { client, handle, stop: Some(stop), thread: Some(thread) })
     }

@@ -5,24 +5,16 @@
 mod common;
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::{
-    HONEST, LOCAL, Leecher, Payload, RawPeer, assert_serves, eventually, hostile_door, seed,
+    LOCAL, Leecher, Payload, RawPeer, assert_serves, eventually, honest_seed, hostile_door,
     session, wait_for, wait_for_failure, wait_for_state,
 };
 use engine::{AddOptions, EventKind, Session, Torrent, TorrentState};
 use torrent::wire::{Message, Reserved};
 use torrent::{Block, PieceIndex};
-
-fn honest_seed(payload: &Payload) -> (Session, SocketAddr) {
-    let seeder = session(HONEST);
-    seed(&seeder, payload);
-    let addr = seeder.listen_addrs()[0];
-    (seeder, addr)
-}
 
 /// A file system in memory, gone when dropped.
 struct SmallDisk(PathBuf);

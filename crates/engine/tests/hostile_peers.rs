@@ -5,13 +5,13 @@
 mod common;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::thread;
 
 use bytes::Bytes;
 use common::{
-    GUARD, HONEST, HOSTILE, LOCAL, Leecher, PIECE_LEN, PLAIN, Payload, RawPeer, assert_serves,
-    config, eventually, handshake, hostile_door, seed, session, wait_for, wait_for_parting,
+    GUARD, HOSTILE, LOCAL, Leecher, PIECE_LEN, PLAIN, Payload, RawPeer, assert_serves, config,
+    eventually, handshake, honest_seed, hostile_door, seed, session, wait_for, wait_for_parting,
 };
 use engine::{AddOptions, EventKind, Session, SessionConfig, SessionLimits, TorrentState};
 use torrent::wire::{Message, Reserved};
@@ -47,14 +47,6 @@ fn request(piece: u32, offset: u32, len: u32) -> Message {
 fn is_open(stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();
     matches!((&mut &*stream).read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
-}
-
-/// An honest seed for a leecher, at [`HONEST`].
-fn honest_seed(payload: &Payload) -> (Session, SocketAddr) {
-    let seeder = session(HONEST);
-    seed(&seeder, payload);
-    let addr = seeder.listen_addrs()[0];
-    (seeder, addr)
 }
 
 #[test]
@@ -188,9 +180,7 @@ fn choking_and_unchoking_thousands_of_times_costs_us_little() {
         let (door, hostile) = hostile_door();
         let leecher = Leecher::start(&payload, &[hostile]);
         let mut peer = RawPeer::accept(&door, payload.metainfo.info_hash(), reserved);
-        let mut bits = vec![0xff; payload.piece_count().div_ceil(8) as usize];
-        *bits.last_mut().unwrap() <<= (8 - payload.piece_count() % 8) % 8;
-        peer.send(&[Message::Bitfield(bits.into())]).unwrap();
+        peer.send(&[payload.all_bits()]).unwrap();
         for _ in 0..3000 {
             if peer.send(&[Message::Unchoke, Message::Choke]).is_err() {
                 break;
@@ -274,9 +264,7 @@ fn of_two_peers_that_sent_one_piece_only_the_liar_is_banned() {
     let (door, hostile) = hostile_door();
     let leecher = Leecher::start(&payload, &[hostile]);
     let mut liar = RawPeer::accept(&door, payload.metainfo.info_hash(), PLAIN);
-    let mut bits = vec![0xff; payload.piece_count().div_ceil(8) as usize];
-    *bits.last_mut().unwrap() <<= (8 - payload.piece_count() % 8) % 8;
-    liar.send(&[Message::Bitfield(bits.into()), Message::Unchoke]).unwrap();
+    liar.send(&[payload.all_bits(), Message::Unchoke]).unwrap();
     let Block { piece, offset, len } = liar.receive_request().unwrap();
     let data = Bytes::from(vec![0x55; len as usize]);
     liar.send(&[Message::Piece { piece, offset, data }, Message::Choke]).unwrap();

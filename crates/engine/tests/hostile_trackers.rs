@@ -11,7 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    GUARD, HONEST, HOSTILE, LOCAL, Leecher, Payload, eventually, seed, session, wait_for,
+    GUARD, HONEST, HOSTILE, LOCAL, Leecher, Payload, eventually, honest_seed, seed, session,
+    wait_for,
 };
 use engine::{AddOptions, EventKind, Session};
 
@@ -64,13 +65,6 @@ fn compact(addr: SocketAddr) -> Vec<u8> {
 fn leecher_with(payload: &Payload, tiers: &[&[&str]]) -> Leecher {
     let tiers = tiers.iter().map(|tier| tier.iter().map(|&url| url.to_owned()).collect()).collect();
     Leecher::with_options(payload, AddOptions { trackers: Some(tiers), ..AddOptions::default() })
-}
-
-fn honest_seed(payload: &Payload) -> (Session, SocketAddr) {
-    let seeder = session(HONEST);
-    seed(&seeder, payload);
-    let addr = seeder.listen_addrs()[0];
-    (seeder, addr)
 }
 
 /// The only tracker fails with these words, people can see them, and the download works all the same.

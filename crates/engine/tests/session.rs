@@ -9,19 +9,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use common::{
-    FILES, GUARD, HONEST, LOCAL, Leecher, PIECE_LEN, Payload, RawPeer, config, fetch, hostile_door,
-    seed, session, wait_for, wait_for_state,
+    FILES, GUARD, HONEST, LOCAL, Leecher, PIECE_LEN, Payload, RawPeer, config, eventually, fetch,
+    honest_seed, hostile_door, seed, session, wait_for, wait_for_state,
 };
 use engine::{AddError, AddOptions, EventKind, Session, SessionConfig, Torrent, TorrentState};
 use torrent::wire::{Message, Reserved};
 use torrent::{Block, PieceIndex};
-
-fn honest_seed(payload: &Payload) -> (Session, Torrent, SocketAddr) {
-    let seeder = session(HONEST);
-    let torrent = seed(&seeder, payload);
-    let addr = seeder.listen_addrs()[0];
-    (seeder, torrent, addr)
-}
 
 #[test]
 fn all_files_come_over_whatever_the_family() {
@@ -40,7 +33,7 @@ fn all_files_come_over_whatever_the_family() {
 fn each_piece_is_told_of_exactly_once() {
     let payload = Payload::new();
     let seeds = [honest_seed(&payload), honest_seed(&payload)];
-    let leecher = Leecher::start(&payload, &seeds.each_ref().map(|seed| seed.2));
+    let leecher = Leecher::start(&payload, &seeds.each_ref().map(|(_, addr)| *addr));
     let events = leecher.complete(&payload);
     let mut pieces: Vec<PieceIndex> = events
         .iter()
@@ -66,7 +59,7 @@ fn a_paused_torrent_lets_go_of_its_peers_and_goes_on_when_resumed() {
     // The reset of a connection that was never read from is as good as its end.
     let turned_away = TcpStream::connect(leecher.addr()).unwrap().read(&mut [0]);
     assert!(!matches!(turned_away, Ok(1..)));
-    let (_seeder, _, honest) = honest_seed(&payload);
+    let (_seeder, honest) = honest_seed(&payload);
     leecher.torrent.add_peer(honest).unwrap();
     leecher.torrent.resume().unwrap();
     leecher.complete(&payload);
@@ -75,7 +68,7 @@ fn a_paused_torrent_lets_go_of_its_peers_and_goes_on_when_resumed() {
 #[test]
 fn a_removed_torrent_leaves_its_files_and_may_come_again() {
     let payload = Payload::new();
-    let (_seeder, _, honest) = honest_seed(&payload);
+    let (_seeder, honest) = honest_seed(&payload);
     let leecher = Leecher::start(&payload, &[honest]);
     leecher.complete(&payload);
     let options = || AddOptions { dir: leecher.dir.path().into(), ..AddOptions::default() };
@@ -84,7 +77,7 @@ fn a_removed_torrent_leaves_its_files_and_may_come_again() {
     leecher.torrent.remove().unwrap();
     assert_eq!(leecher.torrent.status().state, TorrentState::Stopped);
     payload.assert_equals(leecher.dir.path());
-    leecher.session.add(payload.metainfo.clone(), options()).unwrap();
+    leecher.session.add(payload.metainfo, options()).unwrap();
     wait_for(&leecher.events, |kind| {
         matches!(kind, EventKind::StateChanged(TorrentState::Checking { total: 1.., .. }))
     });
@@ -94,7 +87,7 @@ fn a_removed_torrent_leaves_its_files_and_may_come_again() {
 #[test]
 fn a_recheck_finds_what_was_changed_on_disk_and_it_is_fetched_again() {
     let payload = Payload::new();
-    let (_seeder, _, honest) = honest_seed(&payload);
+    let (_seeder, honest) = honest_seed(&payload);
     let leecher = Leecher::start(&payload, &[honest]);
     leecher.complete(&payload);
     wait_for_state(&leecher.events, &TorrentState::Seeding);
@@ -124,9 +117,24 @@ fn a_recheck_of_a_paused_torrent_leaves_it_paused() {
 }
 
 #[test]
+fn rechecks_in_the_middle_of_a_download_only_delay_it() {
+    let payload = Payload::new();
+    let (_seeder, honest) = honest_seed(&payload);
+    let leecher = Leecher::start(&payload, &[honest]);
+    for _ in 0..20 {
+        wait_for(&leecher.events, |kind| {
+            matches!(kind, EventKind::PieceVerified(_) | EventKind::Completed)
+        });
+        leecher.torrent.recheck().unwrap();
+    }
+    eventually("all is here", || leecher.torrent.status().state == TorrentState::Seeding);
+    payload.assert_equals(leecher.dir.path());
+}
+
+#[test]
 fn files_that_are_wanted_later_come_later() {
     let payload = Payload::new();
-    let (_seeder, _, honest) = honest_seed(&payload);
+    let (_seeder, honest) = honest_seed(&payload);
     let (mut first, all) = (vec![0; FILES.len()], vec![4; FILES.len()]);
     first[0] = 4;
     let options = AddOptions { priorities: first, peers: vec![honest], ..AddOptions::default() };
@@ -149,7 +157,8 @@ fn files_that_are_wanted_later_come_later() {
 fn a_limit_is_kept_to_whoever_has_it() {
     let payload = Payload::new();
     for (up, down) in [(Some(RATE), None), (None, Some(RATE))] {
-        let (_seeder, seeding, honest) = honest_seed(&payload);
+        let seeder = session(HONEST);
+        let (seeding, honest) = (seed(&seeder, &payload), seeder.listen_addrs()[0]);
         let leecher = Leecher::start(&payload, &[]);
         seeding.set_limits(None, up).unwrap();
         leecher.torrent.set_limits(down, None).unwrap();
@@ -165,7 +174,7 @@ fn a_limit_is_kept_to_whoever_has_it() {
 #[test]
 fn a_limit_that_is_lifted_holds_nothing_up_any_more() {
     let payload = Payload::new();
-    let (_seeder, _, honest) = honest_seed(&payload);
+    let (_seeder, honest) = honest_seed(&payload);
     let leecher = Leecher::start(&payload, &[]);
     // At this rate it would take a month.
     leecher.torrent.set_limits(Some(1), None).unwrap();
@@ -179,17 +188,17 @@ fn a_limit_that_is_lifted_holds_nothing_up_any_more() {
 fn what_was_verified_before_a_session_died_is_not_fetched_again() {
     let payload = Payload::new();
     let (state, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let config = SessionConfig { state_dir: Some(state.path().into()), ..config(LOCAL) };
+    let settings = SessionConfig { state_dir: Some(state.path().into()), ..config(LOCAL) };
     let (door, addr) = hostile_door();
-    let session = Session::start(config.clone()).unwrap();
-    let events = session.subscribe().unwrap();
+    let killed = Session::start(settings.clone()).unwrap();
+    let events = killed.subscribe().unwrap();
     let options = |peer| AddOptions {
         dir: dir.path().into(),
         peers: vec![peer],
         is_sequential: true,
         ..AddOptions::default()
     };
-    let torrent = session.add(payload.metainfo.clone(), options(addr)).unwrap();
+    let torrent = killed.add(payload.metainfo.clone(), options(addr)).unwrap();
     let mut peer = RawPeer::accept(&door, payload.metainfo.info_hash(), Reserved::ours());
     peer.send(&[Message::HaveAll, Message::Unchoke]).unwrap();
     for _ in 0..80 {
@@ -202,12 +211,13 @@ fn what_was_verified_before_a_session_died_is_not_fetched_again() {
         wait_for(&events, |kind| matches!(kind, EventKind::PieceVerified(_)));
         verified += 1;
     }
-    drop((torrent, session));
+    drop((torrent, killed));
 
-    let (_seeder, seeding, honest) = honest_seed(&payload);
-    let session = Session::start(config).unwrap();
-    let events = session.subscribe().unwrap();
-    session.add(payload.metainfo.clone(), options(honest)).unwrap();
+    let seeder = session(HONEST);
+    let (seeding, honest) = (seed(&seeder, &payload), seeder.listen_addrs()[0]);
+    let next = Session::start(settings).unwrap();
+    let events = next.subscribe().unwrap();
+    next.add(payload.metainfo.clone(), options(honest)).unwrap();
     wait_for(&events, |kind| matches!(kind, EventKind::Completed));
     payload.assert_equals(dir.path());
     seeding.pause().unwrap();

@@ -18,7 +18,7 @@ use engine::{
 use tempfile::TempDir;
 use torrent::metainfo::{Metainfo, create::Builder};
 use torrent::wire::{Handshake, Inbox, Message, MessageLimits, Reserved};
-use torrent::{Block, InfoHash, PeerId, Rng};
+use torrent::{Bitfield, Block, InfoHash, PeerId, Rng};
 
 /// A piece across three files, an empty one, a name beyond ASCII, and a short last piece.
 pub(crate) const FILES: [(&str, usize); 6] = [
@@ -80,6 +80,12 @@ impl Payload {
         self.metainfo.layout().piece_count()
     }
 
+    /// The bits of a peer that has everything, with the spare ones clear.
+    pub(crate) fn all_bits(&self) -> Message {
+        let all = Bitfield::all(self.piece_count());
+        Message::Bitfield(Bytes::copy_from_slice(all.as_bytes()))
+    }
+
     /// What belongs in `block`.
     pub(crate) fn block(&self, block: Block) -> Bytes {
         let from = block.piece.0 as usize * PIECE_LEN as usize + block.offset as usize;
@@ -114,6 +120,14 @@ pub(crate) fn seed(session: &Session, payload: &Payload) -> Torrent {
     let torrent = session.add(payload.metainfo.clone(), options).unwrap();
     wait_for_state(&events, &TorrentState::Seeding);
     torrent
+}
+
+/// A session that has everything, and where it is.
+pub(crate) fn honest_seed(payload: &Payload) -> (Session, SocketAddr) {
+    let seeder = session(HONEST);
+    seed(&seeder, payload);
+    let addr = seeder.listen_addrs()[0];
+    (seeder, addr)
 }
 
 /// A session that downloads the payload, or will when it knows of a peer.
@@ -174,9 +188,9 @@ pub(crate) fn wait_for_state(events: &Receiver<Event>, state: &TorrentState) -> 
 /// Waits until a torrent fails; returns why.
 pub(crate) fn wait_for_failure(events: &Receiver<Event>) -> String {
     loop {
-        match events.recv_timeout(GUARD).expect("a failure").kind {
-            EventKind::StateChanged(TorrentState::Failed(why)) => return why,
-            _ => {}
+        let event = events.recv_timeout(GUARD).expect("a failure");
+        if let EventKind::StateChanged(TorrentState::Failed(why)) = event.kind {
+            return why;
         }
     }
 }
