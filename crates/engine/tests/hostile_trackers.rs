@@ -10,11 +10,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{
-    GUARD, HONEST, HOSTILE, LOCAL, Leecher, Payload, eventually, honest_seed, seed, session,
-    wait_for,
-};
-use engine::{AddOptions, EventKind, Session};
+use common::{GUARD, HOSTILE, LOCAL, Leecher, Payload, eventually, honest_seed, session, wait_for};
+use engine::{AddOptions, EventKind};
 
 /// A web server on a thread: hands each request, by its first line, to `answer`.
 fn web_server(mut answer: impl FnMut(&str, &mut TcpStream) + Send + 'static) -> String {
@@ -234,7 +231,7 @@ fn each_event_is_told_exactly_once_over_a_whole_download() {
     let payload = Payload::new();
     let (_honest, honest) = honest_seed(&payload);
     let peers = [b"d8:intervali1800e5:peers6:", &compact(honest)[..], b"e"].concat();
-    let (url, events) = recording_tracker(peers.clone());
+    let (url, events) = recording_tracker(peers);
     let (udp, udp_events) = udp_tracker(move |socket, from, request| {
         answer_as_udp_tracker(socket, from, request, &compact(honest));
     });
@@ -256,7 +253,7 @@ fn a_seed_completes_nothing() {
         trackers: Some(vec![vec![url]]),
         ..AddOptions::default()
     };
-    seeder.add(payload.metainfo.clone(), options).unwrap();
+    seeder.add(payload.metainfo, options).unwrap();
     wait_for(&heard, |kind| matches!(kind, EventKind::TrackerAnswered { .. }));
     seeder.shutdown(GUARD);
     assert_eq!(events.try_iter().collect::<Vec<_>>(), ["started", "stopped"]);

@@ -5,14 +5,14 @@ mod common;
 
 use std::fs;
 use std::io::Read;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream};
 use std::time::{Duration, Instant};
 
 use common::{
     FILES, GUARD, HONEST, LOCAL, Leecher, PIECE_LEN, Payload, RawPeer, config, eventually, fetch,
     honest_seed, hostile_door, seed, session, wait_for, wait_for_state,
 };
-use engine::{AddError, AddOptions, EventKind, Session, SessionConfig, Torrent, TorrentState};
+use engine::{AddError, AddOptions, EventKind, Session, SessionConfig, TorrentState};
 use torrent::wire::{Message, Reserved};
 use torrent::{Block, PieceIndex};
 
