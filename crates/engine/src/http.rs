@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn a_redirect_loop_ends() {
         let url = serve(|port| {
-            format!("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:{port}/\r\nContent-Length: 0\r\n\r\n").into()
+            format!("HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: http://127.0.0.1:{port}/\r\nContent-Length: 0\r\n\r\n").into()
         });
         assert_eq!(
             fetch(&url, "test", 100),
