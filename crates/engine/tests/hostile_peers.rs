@@ -5,7 +5,7 @@
 mod common;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
 use bytes::Bytes;
@@ -43,10 +43,26 @@ fn request(piece: u32, offset: u32, len: u32) -> Message {
     Message::Request(Block { piece: PieceIndex(piece), offset, len })
 }
 
-/// Whether the other end has neither hung up nor said anything.
+/// Whether the other end has not hung up.
 fn is_open(stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();
-    matches!((&mut &*stream).read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
+    let mut bytes = [0; 4096];
+    loop {
+        match (&mut &*stream).read(&mut bytes) {
+            Ok(0) => return false,
+            Ok(_) => {}
+            Err(error) => return error.kind() == ErrorKind::WouldBlock,
+        }
+    }
+}
+
+/// A connection that has shaken hands as another peer for each `number`. It may be hung up on.
+fn greeted(addr: SocketAddr, payload: &Payload, number: u16) -> TcpStream {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    let mut hello = handshake(payload.metainfo.info_hash(), PLAIN);
+    hello[66..].copy_from_slice(&number.to_be_bytes());
+    stream.write_all(&hello).ok();
+    stream
 }
 
 #[test]
@@ -195,41 +211,46 @@ fn choking_and_unchoking_thousands_of_times_costs_us_little() {
 }
 
 #[test]
-fn a_thousand_silent_connections_from_one_host_leave_room_for_others() {
+fn a_thousand_connections_from_one_host_leave_room_for_others() {
     let payload = Payload::new();
     let seeder = session(LOCAL);
     seed(&seeder, &payload);
     let mut open: Vec<TcpStream> = Vec::new();
-    for _ in 0..10 {
+    let addr = seeder.listen_addrs()[0];
+    for round in 0..10 {
         for count in 0..100 {
-            let mut stream = TcpStream::connect(seeder.listen_addrs()[0]).unwrap();
-            // Some begin a handshake, as slowly as can be.
-            if count % 2 == 0 {
-                stream.write_all(&[19]).ok();
-            }
-            open.push(stream);
+            // Some say nothing, some begin a handshake as slowly as can be, some shake hands.
+            open.push(match count % 4 {
+                0 => TcpStream::connect(addr).unwrap(),
+                1 => {
+                    let mut stream = TcpStream::connect(addr).unwrap();
+                    stream.write_all(&[19]).ok();
+                    stream
+                }
+                _ => greeted(addr, &payload, round * 100 + count),
+            });
         }
         eventually("one host has no more than its share", || {
             open.retain(is_open);
             open.len() <= PER_HOST_MAX
         });
     }
-    assert_serves(&payload, seeder.listen_addrs()[0]);
+    assert_serves(&payload, addr);
 }
 
 #[test]
 fn a_host_that_we_dialled_in_vain_may_open_no_more_connections_for_that() {
     let payload = Payload::new();
     let leecher = Leecher::start(&payload, &[]);
-    let connect = || TcpStream::connect(leecher.addr()).unwrap();
-    let mut open: Vec<TcpStream> = (0..PER_HOST_MAX).map(|_| connect()).collect();
+    let greeted = |number| greeted(leecher.addr(), &payload, number as u16);
+    let mut open: Vec<TcpStream> = (0..PER_HOST_MAX).map(greeted).collect();
     for _ in 0..PER_HOST_MAX {
         let door = TcpListener::bind((LOCAL, 0)).unwrap();
         leecher.torrent.add_peer(door.local_addr().unwrap()).unwrap();
         let mut dialled = RawPeer::accept(&door, InfoHash([9; 20]), PLAIN);
         assert_eq!(dialled.receive(), None);
     }
-    open.extend((0..PER_HOST_MAX).map(|_| connect()));
+    open.extend((PER_HOST_MAX..2 * PER_HOST_MAX).map(greeted));
     eventually("one host has no more than its share", || {
         open.retain(is_open);
         open.len() <= PER_HOST_MAX
