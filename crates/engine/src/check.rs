@@ -64,7 +64,11 @@ impl Engine {
         reactor: &mut Reactor<Self>,
     ) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
+        task.checks += 1;
+        let number = task.checks;
+        let storage = Arc::clone(&task.storage);
         task.stage = Stage::Checking(Check {
+            number,
             total: doubtful.len() as u32,
             queue: doubtful.into(),
             found: Some(trusted),
@@ -73,14 +77,21 @@ impl Engine {
         });
         self.state_changed(id, reactor);
         self.close_peers(id, "hash checking", reactor);
-        self.check_more(id, reactor);
+        // The files are taken as they are now, whatever became of them.
+        reactor.offload(
+            move || storage.close_files(),
+            move |(), engine, reactor| engine.check_more(id, number, reactor),
+        );
     }
 
     /// Keeps the disk threads busy with the check; ends it when all is hashed.
-    fn check_more(&mut self, id: TaskId, reactor: &mut Reactor<Self>) {
+    fn check_more(&mut self, id: TaskId, number: u64, reactor: &mut Reactor<Self>) {
         let in_flight_max = self.config.disk_threads * 2;
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let Stage::Checking(check) = &mut task.stage else { return };
+        if check.number != number {
+            return;
+        }
         while check.in_flight < in_flight_max {
             let Some(piece) = check.queue.pop_front() else { break };
             check.in_flight += 1;
@@ -92,7 +103,7 @@ impl Engine {
                         .hash(piece, &mut Vec::new())
                         .map(|hash| hash.map(|hash| hash == expected))
                 },
-                move |done, engine, reactor| engine.piece_checked(id, piece, done, reactor),
+                move |done, engine, reactor| engine.piece_checked(id, number, piece, done, reactor),
             );
         }
         if check.in_flight == 0 && check.queue.is_empty() {
@@ -105,12 +116,16 @@ impl Engine {
     fn piece_checked(
         &mut self,
         id: TaskId,
+        number: u64,
         piece: PieceIndex,
         done: Result<Option<bool>, DiskError>,
         reactor: &mut Reactor<Self>,
     ) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let Stage::Checking(check) = &mut task.stage else { return };
+        if check.number != number {
+            return;
+        }
         check.in_flight -= 1;
         check.done += 1;
         let is_status_due = check.done.is_multiple_of(STATUS_EVERY);
@@ -131,7 +146,7 @@ impl Engine {
         if is_status_due && let Some(task) = self.tasks.get(&id) {
             task.published.publish(task.status(reactor.now()));
         }
-        self.check_more(id, reactor);
+        self.check_more(id, number, reactor);
     }
 
     /// It is known what is on disk: the torrent goes to work.

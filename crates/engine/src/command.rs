@@ -79,6 +79,7 @@ impl Engine {
             priorities: options.priorities.clone(),
             is_sequential: options.is_sequential,
             stage: Stage::Checking(Check::default()),
+            checks: 0,
             swarm,
             announcer,
             announce_timer: None,
@@ -126,7 +127,7 @@ impl Engine {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         match &mut task.stage {
             Stage::Checking(check) => check.then_pause = true,
-            Stage::Running | Stage::Failed(_) => {
+            Stage::Running => {
                 task.stage = Stage::Paused;
                 task.announcer.stop(reactor.now());
                 self.close_peers(id, "paused", reactor);
@@ -134,7 +135,8 @@ impl Engine {
                 self.save(id, reactor);
                 self.state_changed(id, reactor);
             }
-            Stage::Paused | Stage::Stopped => {}
+            // What failed does nothing already, and has to be looked at before it goes on.
+            Stage::Paused | Stage::Failed(_) | Stage::Stopped => {}
         }
     }
 
@@ -146,10 +148,15 @@ impl Engine {
                 self.run(id, reactor);
                 self.state_changed(id, reactor);
             }
-            // Whatever broke may have taken verified data with it: what changed is hashed again.
-            Stage::Failed(_) => {
+            // Whatever broke may have taken verified data with it.
+            Stage::Failed(failure) => {
                 let have = task.swarm.have();
-                let (nothing, doubtful) = (Bitfield::none(have.len()), have.iter().collect());
+                let doubtful = if failure.was_checking {
+                    all_pieces(have.len()).collect()
+                } else {
+                    have.iter().collect()
+                };
+                let nothing = Bitfield::none(have.len());
                 self.start_check(id, nothing, doubtful, false, reactor);
             }
             Stage::Running | Stage::Stopped => {}
@@ -247,6 +254,10 @@ impl Engine {
                 }
                 let Some(task) = engine.tasks.get_mut(&id) else { return };
                 task.swarm.set_priorities(&pieces);
+                if !task.swarm.is_completed() {
+                    // Seeds that there was no more use for are of use again.
+                    task.swarm.known.forget_failures();
+                }
                 task.is_dirty = true;
                 engine.drain(id, reactor);
                 engine.state_changed(id, reactor);

@@ -4,7 +4,7 @@
 //! ask for, `check` looks at what is on disk, `tracker` announces, `save` remembers, `listen` takes
 //! in who comes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use crate::http::Http;
 use crate::peer::{GREETING_PATIENCE, PeerConnection};
 use crate::resume::ResumeStore;
 use crate::settings::{SEEDING_POLICY, SessionConfig};
-use crate::task::{Stage, Task, TaskId, piece_priorities};
+use crate::task::{Failure, Stage, Task, TaskId, piece_priorities};
 use crate::tracker::UdpExchange;
 
 /// The state that every handler of the engine's reactor gets.
@@ -46,12 +46,13 @@ pub(crate) struct Engine {
     pub(crate) port: Option<u16>,
     pub(crate) udp: Vec<(SocketAddr, Token)>,
     pub(crate) udp_exchanges: Vec<UdpExchange>,
-    /// Every connection, incoming and outgoing, with its host.
-    pub(crate) connections: BTreeMap<Token, IpAddr>,
-    pub(crate) incoming_per_host: BTreeMap<IpAddr, usize>,
+    /// Every connection, incoming and outgoing.
+    pub(crate) connections: BTreeSet<Token>,
+    /// Those that came to us, with their host.
     pub(crate) incoming: BTreeMap<Token, IpAddr>,
-    /// Connections that have not shaken hands, all torrents together.
-    pub(crate) half_open: usize,
+    pub(crate) incoming_per_host: BTreeMap<IpAddr, usize>,
+    /// Those that we open and that have not shaken hands, all torrents together.
+    pub(crate) half_open: BTreeSet<Token>,
     pub(crate) down: TokenBucket,
     pub(crate) up: TokenBucket,
     pub(crate) read_buffers: BufferPool,
@@ -89,10 +90,10 @@ impl Engine {
             port: None,
             udp: Vec::new(),
             udp_exchanges: Vec::new(),
-            connections: BTreeMap::new(),
-            incoming_per_host: BTreeMap::new(),
+            connections: BTreeSet::new(),
             incoming: BTreeMap::new(),
-            half_open: 0,
+            incoming_per_host: BTreeMap::new(),
+            half_open: BTreeSet::new(),
             down: TokenBucket::new(now, config.limits.download),
             up: TokenBucket::new(now, config.limits.upload),
             read_buffers: BufferPool::new(READ_BUFFER_LEN),
@@ -163,12 +164,10 @@ impl Engine {
         new: &NewPeer,
         reactor: &Reactor<Self>,
     ) -> Result<PeerKey, Refused> {
-        if self.incoming.remove(&token).is_none() {
-            self.half_open = self.half_open.saturating_sub(1);
-        }
         let Some(task) = self.tasks.get_mut(&id) else { return Err(Refused::Duplicate) };
-        task.half_open.remove(&token);
         let key = task.swarm.add_peer(reactor.now(), new)?;
+        self.half_open.remove(&token);
+        task.half_open.remove(&token);
         task.connections.insert(key, token);
         task.swarm.known.connected(new.addr);
         self.publish(id, &EventKind::PeerConnected { addr: new.addr });
@@ -185,14 +184,14 @@ impl Engine {
         reactor: &mut Reactor<Self>,
     ) {
         let now = reactor.now();
-        let host = self.connections.remove(&token);
-        if self.incoming.remove(&token).is_none() && talking.is_none() && host.is_some() {
-            self.half_open = self.half_open.saturating_sub(1);
-        }
-        if let Some(count) = self.incoming_per_host.get_mut(&addr.ip()) {
+        self.connections.remove(&token);
+        self.half_open.remove(&token);
+        if let Some(host) = self.incoming.remove(&token)
+            && let Some(count) = self.incoming_per_host.get_mut(&host)
+        {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                self.incoming_per_host.remove(&addr.ip());
+                self.incoming_per_host.remove(&host);
             }
         }
         tracing::debug!(%addr, %reason, "connection closed");
@@ -230,7 +229,7 @@ impl Engine {
         if !task.is_running() {
             return;
         }
-        while self.half_open < limits.half_open_max
+        while self.half_open.len() < limits.half_open_max
             && self.connections.len() < limits.connections_max
             && task.connections.len() + task.half_open.len() < limits.connections_per_torrent_max
         {
@@ -244,8 +243,8 @@ impl Engine {
             match reactor.connect(addr, &options, Box::new(handler)) {
                 Ok(token) => {
                     task.half_open.insert(token);
-                    self.half_open += 1;
-                    self.connections.insert(token, addr.ip());
+                    self.half_open.insert(token);
+                    self.connections.insert(token);
                 }
                 Err(error) => {
                     tracing::debug!(%addr, %error, "cannot dial");
@@ -283,7 +282,7 @@ impl Engine {
 
     /// An admitted connection has its token.
     pub(crate) fn admitted(&mut self, token: Token, ip: IpAddr, reactor: &mut Reactor<Self>) {
-        self.connections.insert(token, ip);
+        self.connections.insert(token);
         self.incoming.insert(token, ip);
         *self.incoming_per_host.entry(ip).or_default() += 1;
         reactor.set_deadline(token, Some(reactor.now() + GREETING_PATIENCE));
@@ -311,7 +310,8 @@ impl Engine {
             return;
         }
         tracing::error!(torrent = %task.info_hash(), %why, "stopped");
-        task.stage = Stage::Failed(why.clone());
+        let was_checking = matches!(task.stage, Stage::Checking(_));
+        task.stage = Stage::Failed(Failure { why: why.clone(), was_checking });
         task.announcer.stop(reactor.now());
         self.publish(id, &EventKind::DiskFailed(why));
         self.state_changed(id, reactor);

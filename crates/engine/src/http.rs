@@ -53,6 +53,8 @@ impl Http {
         let thread = std::thread::Builder::new().name("http".to_owned()).spawn(move || {
             // Either way there is nothing more to do.
             runtime.block_on(async { stopped.await.ok() });
+            // Without waiting for names that are still being looked up.
+            runtime.shutdown_background();
         })?;
         Ok(Self { client, handle, stop: Some(stop), thread: Some(thread) })
     }
@@ -193,7 +195,7 @@ mod tests {
     #[test]
     fn a_redirect_loop_ends() {
         let url = serve(|port| {
-            format!("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:{port}/\r\nContent-Length: 0\r\n\r\n").into()
+            format!("HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: http://127.0.0.1:{port}/\r\nContent-Length: 0\r\n\r\n").into()
         });
         assert_eq!(
             fetch(&url, "test", 100),

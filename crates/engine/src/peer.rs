@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reactor::{Handler, HandlerError, Reactor, Read, Reason, Token};
-use torrent::swarm::{Direction, NewPeer, PeerKey};
+use torrent::swarm::{Direction, NewPeer, PeerKey, Refused};
 use torrent::wire::{Handshake, Inbox, Message, MessageLimits};
 use torrent::{InfoHash, PeerFault};
 
@@ -37,7 +37,7 @@ pub(crate) enum Parting {
     #[error("no such torrent here")]
     UnknownTorrent,
     #[error(transparent)]
-    Refused(#[from] torrent::swarm::Refused),
+    Refused(#[from] Refused),
 }
 
 impl PeerConnection {
@@ -94,7 +94,15 @@ impl PeerConnection {
             reserved: theirs.reserved,
         };
         let piece_count = engine.piece_count(task).ok_or(Parting::UnknownTorrent)?;
-        let key = engine.add_peer(task, token, &new, reactor)?;
+        let key = match engine.add_peer(task, token, &new, reactor) {
+            Err(Refused::Ourselves) if direction == Direction::Incoming => {
+                // The end that dialled is ours as well. It learns from our handshake that there is
+                // nobody else at that address, so the handshake must get there.
+                reactor.close_after_flush(token, GREETING_PATIENCE);
+                return Ok(());
+            }
+            added => added?,
+        };
         let limits = MessageLimits {
             bitfield_len: piece_count.div_ceil(8) as usize,
             ..MessageLimits::default()

@@ -173,11 +173,7 @@ impl Engine {
         if held >= self.config.limits.memory_max {
             reactor.pause(token);
             self.waiting_for_disk.push_back(token);
-            let task = self.tasks.get_mut(&id)?;
-            if task.storing.is_empty() {
-                task.swarm.relieve();
-                self.drain(id, reactor);
-            }
+            self.relieve(reactor);
             return None;
         }
         let task = self.tasks.get_mut(&id)?;
@@ -189,6 +185,17 @@ impl Engine {
             return None;
         }
         Some(usize::try_from(allowance).unwrap_or(usize::MAX))
+    }
+
+    /// Memory is short: the torrent that holds most, whichever it is and whether or not anything comes
+    /// for it, writes some of it.
+    fn relieve(&mut self, reactor: &mut Reactor<Self>) {
+        let relievable = self.tasks.iter_mut().filter(|(_, task)| task.storing.is_empty());
+        let fullest = relievable.max_by_key(|(_, task)| task.swarm.held_len());
+        if let Some((&id, task)) = fullest {
+            task.swarm.relieve();
+            self.drain(id, reactor);
+        }
     }
 
     pub(crate) fn spend_reading(&mut self, id: TaskId, count: usize, reactor: &Reactor<Self>) {

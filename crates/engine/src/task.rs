@@ -29,14 +29,24 @@ pub(crate) enum Stage {
     /// Told to do nothing.
     Paused,
     /// The disk failed.
-    Failed(String),
+    Failed(Failure),
     /// The session ends.
     Stopped,
+}
+
+/// What is left of a torrent whose disk failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) why: String,
+    /// It was being looked at: any piece may be here.
+    pub(crate) was_checking: bool,
 }
 
 /// A check under way.
 #[derive(Debug, Default)]
 pub(crate) struct Check {
+    /// Which check of this torrent it is: what disk threads found for an earlier one does not count.
+    pub(crate) number: u64,
     /// What to hash still.
     pub(crate) queue: VecDeque<PieceIndex>,
     pub(crate) in_flight: usize,
@@ -56,6 +66,8 @@ pub(crate) struct Task {
     pub(crate) priorities: Vec<u8>,
     pub(crate) is_sequential: bool,
     pub(crate) stage: Stage,
+    /// Checks begun so far.
+    pub(crate) checks: u64,
     pub(crate) swarm: Swarm,
     pub(crate) announcer: Announcer,
     pub(crate) announce_timer: Option<TimerId>,
@@ -96,7 +108,7 @@ impl Task {
             Stage::Running if self.swarm.is_completed() => TorrentState::Seeding,
             Stage::Running => TorrentState::Downloading,
             Stage::Paused => TorrentState::Paused,
-            Stage::Failed(why) => TorrentState::Failed(why.clone()),
+            Stage::Failed(failure) => TorrentState::Failed(failure.why.clone()),
             Stage::Stopped => TorrentState::Stopped,
         }
     }

@@ -1,118 +1,20 @@
 //! Sessions and a torrent between them, over loopback.
 
+#[expect(dead_code, reason = "each file of tests needs some of it")]
+mod common;
+
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::Receiver;
-use std::time::Duration;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream};
+use std::time::{Duration, Instant};
 
-use engine::disk::hash_files;
-use engine::{
-    AddOptions, Event, EventKind, ListenConfig, Session, SessionConfig, Torrent, TorrentState,
+use common::{
+    FILES, GUARD, HONEST, LOCAL, Leecher, PIECE_LEN, Payload, RawPeer, config, eventually, fetch,
+    honest_seed, hostile_door, seed, session, wait_for, wait_for_state,
 };
-use tempfile::TempDir;
-use torrent::Rng;
-use torrent::metainfo::{Metainfo, create::Builder};
-
-/// A piece across three files, an empty one, a name beyond ASCII, and a short last piece.
-const FILES: [(&str, usize); 6] = [
-    ("a.bin", 100_000),
-    ("tiny", 10),
-    ("empty", 0),
-    ("ünï/cödé 漢字.dat", 700_001),
-    ("b/c/d.bin", 1_500_000),
-    ("z", 1),
-];
-const PIECE_LEN: u32 = 64 * 1024;
-
-/// A folder with a torrent's files in it.
-struct Payload {
-    dir: TempDir,
-    metainfo: Metainfo,
-}
-
-impl Payload {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let mut rng = Rng::from_seed(7);
-        for (path, len) in FILES {
-            let path = dir.path().join("payload").join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            let words: Vec<u8> =
-                (0..len.div_ceil(8)).flat_map(|_| rng.u64().to_le_bytes()).collect();
-            fs::write(path, &words[..len]).unwrap();
-        }
-        let split = |path: &str| path.split('/').map(|name| name.as_bytes().to_vec()).collect();
-        let files = FILES.iter().map(|&(path, len)| (split(path), len as u64)).collect();
-        let builder = Builder {
-            name: b"payload".to_vec(),
-            files,
-            piece_len: Some(PIECE_LEN),
-            ..Builder::default()
-        };
-        let layout = Arc::new(builder.layout().unwrap());
-        let hashes = hash_files(&layout, dir.path(), 2, &AtomicBool::new(false), |_| {}).unwrap();
-        let metainfo = Metainfo::parse(&builder.finish(&hashes).unwrap()).unwrap();
-        Self { dir, metainfo }
-    }
-
-    fn assert_equals(&self, dir: &Path) {
-        for (path, _) in FILES {
-            let (ours, theirs) = (
-                fs::read(self.dir.path().join("payload").join(path)).unwrap(),
-                fs::read(dir.join("payload").join(path)).unwrap(),
-            );
-            assert!(ours == theirs, "{path} differs");
-        }
-    }
-}
-
-fn config(ip: IpAddr) -> SessionConfig {
-    SessionConfig {
-        listen: ListenConfig { ports: 0..=0, bind: Some(ip) },
-        ..SessionConfig::default()
-    }
-}
-
-fn session(ip: IpAddr) -> Session {
-    Session::start(config(ip)).unwrap()
-}
-
-fn seed(session: &Session, payload: &Payload) -> Torrent {
-    let events = session.subscribe().unwrap();
-    let options = AddOptions { dir: payload.dir.path().into(), ..AddOptions::default() };
-    let torrent = session.add(payload.metainfo.clone(), options).unwrap();
-    wait_for(&events, |kind| matches!(kind, EventKind::StateChanged(TorrentState::Seeding)));
-    torrent
-}
-
-/// Reads events until `is_it`; returns those before.
-fn wait_for(events: &Receiver<Event>, is_it: impl Fn(&EventKind) -> bool) -> Vec<EventKind> {
-    let mut before = Vec::new();
-    loop {
-        match events.recv_timeout(GUARD) {
-            Ok(event) if is_it(&event.kind) => return before,
-            Ok(event) => before.push(event.kind),
-            Err(_) => panic!("it did not happen; before: {before:?}"),
-        }
-    }
-}
-
-fn fetch(
-    payload: &Payload,
-    from: SocketAddr,
-    config: SessionConfig,
-    dir: &Path,
-) -> (Session, Torrent) {
-    let session = Session::start(config).unwrap();
-    let events = session.subscribe().unwrap();
-    let options = AddOptions { dir: dir.into(), peers: vec![from], ..AddOptions::default() };
-    let torrent = session.add(payload.metainfo.clone(), options).unwrap();
-    wait_for(&events, |kind| matches!(kind, EventKind::Completed));
-    (session, torrent)
-}
+use engine::{AddError, AddOptions, EventKind, Session, SessionConfig, TorrentState};
+use torrent::wire::{Message, Reserved};
+use torrent::{Block, PieceIndex};
 
 #[test]
 fn all_files_come_over_whatever_the_family() {
@@ -127,5 +29,202 @@ fn all_files_come_over_whatever_the_family() {
     }
 }
 
-/// Long enough for any machine; no test waits for it to pass.
-const GUARD: Duration = Duration::from_secs(60);
+#[test]
+fn each_piece_is_told_of_exactly_once() {
+    let payload = Payload::new();
+    let seeds = [honest_seed(&payload), honest_seed(&payload)];
+    let leecher = Leecher::start(&payload, &seeds.each_ref().map(|(_, addr)| *addr));
+    let events = leecher.complete(&payload);
+    let mut pieces: Vec<PieceIndex> = events
+        .iter()
+        .filter_map(|kind| match kind {
+            EventKind::PieceVerified(piece) => Some(*piece),
+            _ => None,
+        })
+        .collect();
+    pieces.sort_unstable();
+    assert_eq!(pieces, (0..payload.piece_count()).map(PieceIndex).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_paused_torrent_lets_go_of_its_peers_and_goes_on_when_resumed() {
+    let payload = Payload::new();
+    let (door, addr) = hostile_door();
+    let leecher = Leecher::start(&payload, &[addr]);
+    let mut peer = RawPeer::accept(&door, payload.metainfo.info_hash(), Reserved::ours());
+    leecher.torrent.pause().unwrap();
+    while peer.receive().is_some() {}
+    wait_for_state(&leecher.events, &TorrentState::Paused);
+    assert_eq!(leecher.torrent.status().state, TorrentState::Paused);
+    // The reset of a connection that was never read from is as good as its end.
+    let turned_away = TcpStream::connect(leecher.addr()).unwrap().read(&mut [0]);
+    assert!(!matches!(turned_away, Ok(1..)));
+    let (_seeder, honest) = honest_seed(&payload);
+    leecher.torrent.add_peer(honest).unwrap();
+    leecher.torrent.resume().unwrap();
+    leecher.complete(&payload);
+}
+
+#[test]
+fn a_removed_torrent_leaves_its_files_and_may_come_again() {
+    let payload = Payload::new();
+    let (_seeder, honest) = honest_seed(&payload);
+    let leecher = Leecher::start(&payload, &[honest]);
+    leecher.complete(&payload);
+    let options = || AddOptions { dir: leecher.dir.path().into(), ..AddOptions::default() };
+    let again = leecher.session.add(payload.metainfo.clone(), options());
+    assert_eq!(again.err(), Some(AddError::Duplicate(payload.metainfo.info_hash())));
+    leecher.torrent.remove().unwrap();
+    assert_eq!(leecher.torrent.status().state, TorrentState::Stopped);
+    payload.assert_equals(leecher.dir.path());
+    leecher.session.add(payload.metainfo, options()).unwrap();
+    wait_for(&leecher.events, |kind| {
+        matches!(kind, EventKind::StateChanged(TorrentState::Checking { total: 1.., .. }))
+    });
+    wait_for_state(&leecher.events, &TorrentState::Seeding);
+}
+
+#[test]
+fn a_recheck_finds_what_was_changed_on_disk_and_it_is_fetched_again() {
+    let payload = Payload::new();
+    let (_seeder, honest) = honest_seed(&payload);
+    let leecher = Leecher::start(&payload, &[honest]);
+    leecher.complete(&payload);
+    wait_for_state(&leecher.events, &TorrentState::Seeding);
+    let file = leecher.dir.path().join("payload/a.bin");
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[70_000] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    leecher.torrent.recheck().unwrap();
+    let checked = wait_for_state(&leecher.events, &TorrentState::Downloading);
+    let failed: Vec<_> =
+        checked.iter().filter(|kind| matches!(kind, EventKind::PieceFailed(_))).collect();
+    assert!(matches!(failed[..], [EventKind::PieceFailed(PieceIndex(1))]), "{failed:?}");
+    leecher.complete(&payload);
+}
+
+#[test]
+fn a_recheck_of_a_paused_torrent_leaves_it_paused() {
+    let payload = Payload::new();
+    let seeder = session(LOCAL);
+    let events = seeder.subscribe().unwrap();
+    let torrent = seed(&seeder, &payload);
+    torrent.pause().unwrap();
+    wait_for_state(&events, &TorrentState::Paused);
+    torrent.recheck().unwrap();
+    wait_for_state(&events, &TorrentState::Paused);
+    assert_eq!(torrent.status().pieces_have, payload.piece_count());
+}
+
+#[test]
+fn rechecks_in_the_middle_of_a_download_only_delay_it() {
+    let payload = Payload::new();
+    let (_seeder, honest) = honest_seed(&payload);
+    let leecher = Leecher::start(&payload, &[honest]);
+    for _ in 0..20 {
+        wait_for(&leecher.events, |kind| {
+            matches!(kind, EventKind::PieceVerified(_) | EventKind::Completed)
+        });
+        leecher.torrent.recheck().unwrap();
+    }
+    eventually("all is here", || leecher.torrent.status().state == TorrentState::Seeding);
+    payload.assert_equals(leecher.dir.path());
+}
+
+#[test]
+fn files_that_are_wanted_later_come_later() {
+    let payload = Payload::new();
+    let (_seeder, honest) = honest_seed(&payload);
+    let (mut first, all) = (vec![0; FILES.len()], vec![4; FILES.len()]);
+    first[0] = 4;
+    let options = AddOptions { priorities: first, peers: vec![honest], ..AddOptions::default() };
+    let leecher = Leecher::with_options(&payload, options);
+    wait_for(&leecher.events, |kind| matches!(kind, EventKind::Completed));
+    wait_for_state(&leecher.events, &TorrentState::Seeding);
+    let files = leecher.dir.path().join("payload");
+    assert_eq!(fs::read(files.join("a.bin")).unwrap(), payload.bytes[..FILES[0].1]);
+    assert!(!files.join("b/c/d.bin").exists());
+    leecher.torrent.set_priorities(vec![4]).unwrap();
+    let began_at = Instant::now();
+    leecher.torrent.set_priorities(all).unwrap();
+    wait_for_state(&leecher.events, &TorrentState::Downloading);
+    leecher.complete(&payload);
+    // The seed that there was no more use for need not wait its minute.
+    assert!(began_at.elapsed() < GUARD / 2);
+}
+
+#[test]
+fn a_limit_is_kept_to_whoever_has_it() {
+    let payload = Payload::new();
+    for (up, down) in [(Some(RATE), None), (None, Some(RATE))] {
+        let seeder = session(HONEST);
+        let (seeding, honest) = (seed(&seeder, &payload), seeder.listen_addrs()[0]);
+        let leecher = Leecher::start(&payload, &[]);
+        seeding.set_limits(None, up).unwrap();
+        leecher.torrent.set_limits(down, None).unwrap();
+        let began_at = Instant::now();
+        leecher.torrent.add_peer(honest).unwrap();
+        leecher.complete(&payload);
+        // What a full bucket lets through at once comes on top.
+        let least = Duration::from_secs_f64(0.8 * payload.bytes.len() as f64 / RATE as f64);
+        assert!(began_at.elapsed() >= least, "{:?} for {up:?} {down:?}", began_at.elapsed());
+    }
+}
+
+#[test]
+fn a_limit_that_is_lifted_holds_nothing_up_any_more() {
+    let payload = Payload::new();
+    let (_seeder, honest) = honest_seed(&payload);
+    let leecher = Leecher::start(&payload, &[]);
+    // At this rate it would take a month.
+    leecher.torrent.set_limits(Some(1), None).unwrap();
+    leecher.torrent.add_peer(honest).unwrap();
+    wait_for(&leecher.events, |kind| matches!(kind, EventKind::PeerConnected { .. }));
+    leecher.torrent.set_limits(None, None).unwrap();
+    leecher.complete(&payload);
+}
+
+#[test]
+fn what_was_verified_before_a_session_died_is_not_fetched_again() {
+    let payload = Payload::new();
+    let (state, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let settings = SessionConfig { state_dir: Some(state.path().into()), ..config(LOCAL) };
+    let (door, addr) = hostile_door();
+    let killed = Session::start(settings.clone()).unwrap();
+    let events = killed.subscribe().unwrap();
+    let options = |peer| AddOptions {
+        dir: dir.path().into(),
+        peers: vec![peer],
+        is_sequential: true,
+        ..AddOptions::default()
+    };
+    let torrent = killed.add(payload.metainfo.clone(), options(addr)).unwrap();
+    let mut peer = RawPeer::accept(&door, payload.metainfo.info_hash(), Reserved::ours());
+    peer.send(&[Message::HaveAll, Message::Unchoke]).unwrap();
+    for _ in 0..80 {
+        let block = peer.receive_request().unwrap();
+        let Block { piece, offset, .. } = block;
+        peer.send(&[Message::Piece { piece, offset, data: payload.block(block) }]).unwrap();
+    }
+    let mut verified = 0;
+    while verified < 19 {
+        wait_for(&events, |kind| matches!(kind, EventKind::PieceVerified(_)));
+        verified += 1;
+    }
+    drop((torrent, killed));
+
+    let seeder = session(HONEST);
+    let (seeding, honest) = (seed(&seeder, &payload), seeder.listen_addrs()[0]);
+    let next = Session::start(settings).unwrap();
+    let events = next.subscribe().unwrap();
+    next.add(payload.metainfo.clone(), options(honest)).unwrap();
+    wait_for(&events, |kind| matches!(kind, EventKind::Completed));
+    payload.assert_equals(dir.path());
+    seeding.pause().unwrap();
+    let fetched = seeding.status().uploaded;
+    let missing = payload.bytes.len() as u64 - 19 * u64::from(PIECE_LEN);
+    assert!(fetched > 0 && fetched <= missing, "{fetched} of {missing} bytes");
+}
+
+/// Bytes per second: the payload takes two seconds.
+const RATE: u64 = 1_150_000;

@@ -103,10 +103,6 @@ impl Swarm {
         let block = Block { piece, offset, len: data.len() as u32 };
         let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
         let len = u64::from(block.len);
-        self.down.add(now, len);
-        self.downloaded += len;
-        peer.down.add(now, len);
-        peer.downloaded += len;
         match peer.take_asked(block) {
             Some(asked) => {
                 peer.pipeline.block_arrived(now, now.saturating_duration_since(asked.at));
@@ -121,6 +117,11 @@ impl Swarm {
                 return if is_too_much { Err(PeerFault::UnrequestedData) } else { Ok(()) };
             }
         }
+        // Only what was asked for counts: nobody gains a place among the served by sending rubbish.
+        self.down.add(now, len);
+        self.downloaded += len;
+        peer.down.add(now, len);
+        peer.downloaded += len;
         let from = peer.ip();
         self.keep_block(key, from, block, data);
         Ok(())

@@ -152,10 +152,16 @@ impl Swarm {
 
     fn handle_reject(&mut self, key: PeerKey, block: Block) -> Result<(), PeerFault> {
         let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
-        peer.spend_patience()?;
+        // While it chokes us there are no more rejects than requests. One that serves us may be asked
+        // the same again, and reject it again.
+        if !peer.peer_choking {
+            peer.spend_patience()?;
+        }
         match peer.take_asked(block) {
             Some(asked) => {
-                if !peer.peer_choking {
+                if peer.peer_choking {
+                    peer.allowed_to_us.retain(|piece| *piece != block.piece);
+                } else {
                     // It serves us, but not this: leave it to others for now.
                     peer.current = None;
                 }

@@ -200,7 +200,10 @@ impl Swarm {
     /// If it is one that we must not talk to; close the connection.
     pub fn add_peer(&mut self, now: Instant, new: &NewPeer) -> Result<PeerKey, Refused> {
         if new.peer_id == self.config.peer_id {
-            self.known.remember_self(new.addr);
+            // Who came to us did so from a port that nobody listens on.
+            if new.direction == Direction::Outgoing {
+                self.known.remember_self(new.addr);
+            }
             return Err(Refused::Ourselves);
         }
         if self.known.is_banned(new.addr.ip()) {
@@ -390,7 +393,7 @@ impl Swarm {
         self.up.bytes_per_second(now)
     }
 
-    /// Payload received since birth, in bytes, good or bad.
+    /// Payload received since birth that was asked for, in bytes, good or bad.
     pub const fn downloaded(&self) -> u64 {
         self.downloaded
     }

@@ -135,6 +135,12 @@ impl PeerList {
 
     /// A connection that had shaken hands is over.
     pub fn disconnected(&mut self, now: Instant, addr: SocketAddr, ending: Ending) {
+        // A peer that came to us did so from a port that nobody listens on: not worth remembering.
+        let addr = canonical(addr);
+        if self.known.get(&addr).is_some_and(|known| known.source == Source::Incoming) {
+            self.known.remove(&addr);
+            return;
+        }
         match ending {
             Ending::Useful | Ending::Refused => {
                 let wait = if ending == Ending::Useful { BACKOFF_MAX / 60 } else { BACKOFF_FIRST };
@@ -194,8 +200,7 @@ impl PeerList {
         self.known.is_empty()
     }
 
-    /// Addresses worth remembering for the next run, those that worked first. A peer that came to us
-    /// did so from a port that nobody listens on.
+    /// Addresses worth remembering for the next run, those that worked first.
     pub fn iter(&self) -> impl Iterator<Item = SocketAddr> {
         let mut addrs: Vec<(&SocketAddr, &Known)> =
             self.known.iter().filter(|(_, known)| known.source != Source::Incoming).collect();
@@ -318,6 +323,17 @@ mod tests {
         let taken = (1..=500).filter(|&port| list.add(addr(1, port), Source::Exchange)).count();
         assert_eq!(taken, PORTS_PER_HOST_MAX);
         assert!(list.add(addr(1, 9999), Source::Manual));
+    }
+
+    #[test]
+    fn whoever_came_to_us_and_went_leaves_no_address() {
+        let (mut list, now) = (list(1000), epoch());
+        for port in 1..=500 {
+            list.connected(addr(1, port));
+            list.disconnected(now, addr(1, port), Ending::Refused);
+        }
+        assert!(list.is_empty());
+        assert!(list.add(addr(1, 6881), Source::Tracker));
     }
 
     #[test]

@@ -579,6 +579,33 @@ fn allowed_fast_pieces_are_served_to_the_choked() {
 }
 
 #[test]
+fn a_peer_that_chokes_may_reject_all_that_it_was_asked_for() {
+    // More blocks than a peer may send control messages at once.
+    let mut world = World::new(2000 * 16_384, 50 * 16_384);
+    let (leech, seed) = (world.leech(), world.seed());
+    world.hosts[seed].is_mute = true;
+    world.connect(leech, seed);
+    world.run(1);
+    let key = *world.hosts[leech].links.keys().next().expect("connected");
+    let swarm = &mut world.hosts[leech].swarm;
+    let asked = |swarm: &Swarm| -> Vec<Block> {
+        swarm.peers[&key].asked.iter().map(|asked| asked.block).collect()
+    };
+    while asked(swarm).len() < 500 {
+        let answers = asked(swarm).into_iter().take(100).map(|Block { piece, offset, len }| {
+            Message::Piece { piece, offset, data: vec![0; len as usize].into() }
+        });
+        swarm.handle_messages(world.now, key, &mut answers.collect()).expect("asked for");
+        swarm.peers.get_mut(&key).expect("connected").pipeline.set_depth_max(2000);
+    }
+    let rejects = asked(swarm).into_iter().map(Message::Reject);
+    let mut messages: Vec<Message> = std::iter::once(Message::Choke).chain(rejects).collect();
+    assert_eq!(swarm.handle_messages(world.now, key, &mut messages), Ok(()));
+    let allowed = &swarm.peers[&key].allowed_to_us;
+    assert!(asked(swarm).iter().all(|block| allowed.contains(&block.piece)));
+}
+
+#[test]
 fn the_handshake_is_the_first_thing_said() {
     let hello = Handshake {
         reserved: Reserved::ours(),

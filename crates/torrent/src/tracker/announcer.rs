@@ -199,6 +199,10 @@ impl Announcer {
             }
             Err(fault) => tier.failed(now, at, event, &fault),
         }
+        if self.is_running && event == AnnounceEvent::Stopped {
+            // We went on before the tracker had taken our leave: it has to hear of us again.
+            tier.next_at = Some(now);
+        }
         if !self.is_running {
             // What was under way when we stopped may have told it of us.
             tier.owes_stopped = tier.knows_us && event != AnnounceEvent::Stopped;
@@ -410,6 +414,23 @@ mod tests {
 
     fn ok(interval: u64) -> Result<AnnounceReply, TrackerFault> {
         Ok(AnnounceReply { interval: Duration::from_secs(interval), ..AnnounceReply::default() })
+    }
+
+    #[test]
+    fn going_on_while_the_leave_is_under_way_begins_anew() {
+        for leave in [ok(1800), Err(TrackerFault::Silent)] {
+            let (mut announcer, now) = (announcer(&[&["a"]]), epoch());
+            announcer.start(now);
+            let (id, _, _) = asked(&mut announcer, now).expect("due");
+            announcer.handle_reply(now, id, ok(1800));
+            announcer.stop(now);
+            let (id, _, event) = asked(&mut announcer, now).expect("due");
+            assert_eq!(event, AnnounceEvent::Stopped);
+            announcer.start(now);
+            announcer.handle_reply(now, id, leave);
+            let (_, _, event) = asked(&mut announcer, now).expect("due at once");
+            assert_eq!(event, AnnounceEvent::Started);
+        }
     }
 
     #[test]
