@@ -5,15 +5,15 @@
 use std::time::Instant;
 
 use libfuzzer_sys::fuzz_target;
-use torrent::tracker::{AnnounceEvent, AnnounceRequest, UdpOutput, UdpRequest, UdpTracker};
+use torrent::tracker::{AnnounceEvent, AnnounceRequest, UdpOutput, TrackerRequest, UdpTracker};
 use torrent::{InfoHash, PeerId, Rng};
 
 fuzz_target!(|input: (bool, bool, bool, &[u8])| {
     let (is_ipv6, is_scrape, is_connected, body) = input;
     let request = if is_scrape {
-        UdpRequest::Scrape(vec![InfoHash([1; 20]); 3])
+        TrackerRequest::Scrape(vec![InfoHash([1; 20]); 3])
     } else {
-        UdpRequest::Announce(Box::new(announce()))
+        TrackerRequest::Announce(Box::new(announce()))
     };
     let now = Instant::now();
     let mut tracker = UdpTracker::new(now, Rng::from_seed(1), request, is_ipv6, b"/a".to_vec());

@@ -167,6 +167,7 @@ impl Engine {
         task.earlier.1 += task.swarm.uploaded();
         std::mem::swap(&mut swarm.known, &mut task.swarm.known);
         task.swarm = swarm;
+        task.swarm.set_upload_capacity(task.upload_limit.or(self.config.limits.upload));
         task.is_dirty = true;
         task.save_at = now;
         task.completed_at = task.swarm.is_completed().then_some(now);

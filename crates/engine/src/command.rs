@@ -93,11 +93,13 @@ impl Engine {
             save_at: now,
             is_saving: false,
             completed_at: None,
+            is_leaving: false,
+            upload_limit: options.upload_limit,
             storing: BTreeMap::new(),
             verify_later: Vec::new(),
             reading: BTreeMap::new(),
         };
-        task.swarm.set_upload_capacity(options.upload_limit.or(self.config.limits.upload));
+        task.swarm.set_upload_capacity(task.upload_limit.or(self.config.limits.upload));
         task.published.publish(task.status(now));
         task
     }
@@ -183,10 +185,11 @@ impl Engine {
         task.announcer.stop(reactor.now());
         self.state_changed(id, reactor);
         self.drive_trackers(id, reactor);
-        let Some(task) = self.tasks.remove(&id) else { return };
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        task.is_leaving = true;
         let info_hash = task.info_hash();
         self.by_hash.remove(&info_hash);
-        let (storage, store) = (task.storage, self.store.clone());
+        let (storage, store) = (Arc::clone(&task.storage), self.store.clone());
         reactor.offload(
             move || {
                 storage.close_files();
@@ -198,6 +201,23 @@ impl Engine {
                 }
             },
         );
+        self.forget_if_told(id);
+    }
+
+    /// A torrent that was removed is forgotten when its trackers know.
+    pub(crate) fn forget_if_told(&mut self, id: TaskId) {
+        let is_told = |task: &Task| task.is_leaving && !task.announcer.is_busy();
+        if self.tasks.get(&id).is_some_and(is_told) {
+            self.tasks.remove(&id);
+        }
+    }
+
+    /// Has the trackers count the peers.
+    pub(crate) fn scrape(&mut self, id: TaskId, reactor: &mut Reactor<Self>) {
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.announcer.scrape();
+        }
+        self.drive_trackers(id, reactor);
     }
 
     pub(crate) fn set_session_limits(
@@ -211,7 +231,7 @@ impl Engine {
         self.down = TokenBucket::new(now, download);
         self.up = TokenBucket::new(now, upload);
         for task in self.tasks.values_mut() {
-            task.swarm.set_upload_capacity(upload);
+            task.swarm.set_upload_capacity(task.upload_limit.or(upload));
         }
     }
 
@@ -226,6 +246,7 @@ impl Engine {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         task.down = TokenBucket::new(now, download);
         task.up = TokenBucket::new(now, upload);
+        task.upload_limit = upload;
         task.swarm.set_upload_capacity(upload.or(self.config.limits.upload));
     }
 

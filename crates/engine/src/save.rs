@@ -26,7 +26,7 @@ impl Engine {
     pub(crate) fn save(&mut self, id: TaskId, reactor: &mut Reactor<Self>) {
         let Some(store) = self.store.clone() else { return };
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        if matches!(task.stage, Stage::Checking(_)) {
+        if matches!(task.stage, Stage::Checking(_)) || task.is_leaving {
             return;
         }
         if task.is_saving {

@@ -292,6 +292,15 @@ impl Torrent {
         })
     }
 
+    /// Has the trackers count the peers (BEP 48); [`trackers`](Self::trackers) has the counts when
+    /// they have come.
+    ///
+    /// # Errors
+    /// If the session has ended.
+    pub fn scrape(&self) -> Result<(), Gone> {
+        self.tell(|engine, id, reactor| engine.scrape(id, reactor))
+    }
+
     fn tell<T: Send + 'static>(
         &self,
         command: impl FnOnce(&mut Engine, TaskId, &mut Reactor<Engine>) -> T + Send + 'static,

@@ -60,6 +60,10 @@ pub(crate) struct Check {
 
 #[derive(Debug)]
 pub(crate) struct Task {
+    /// It was removed, and its trackers have yet to hear of it.
+    pub(crate) is_leaving: bool,
+    /// Its own, in bytes per second.
+    pub(crate) upload_limit: Option<u64>,
     pub(crate) metainfo: Arc<Metainfo>,
     pub(crate) storage: Arc<Storage>,
     pub(crate) dir: PathBuf,

@@ -7,8 +7,8 @@ use reactor::{Reactor, TimerId};
 use torrent::Rng;
 use torrent::swarm::Source;
 use torrent::tracker::{
-    AnnounceEvent, AnnounceReply, AnnounceRequest, AnnouncerOutput, RequestId, TrackerFault,
-    UdpOutput, UdpRequest, UdpTracker, UdpUrl, http,
+    AnnounceEvent, AnnounceReply, AnnounceRequest, AnnouncerOutput, RequestId, ScrapeEntry,
+    TrackerFault, TrackerRequest, UdpOutput, UdpTracker, UdpUrl, http,
 };
 
 use crate::engine::Engine;
@@ -19,18 +19,28 @@ use crate::task::TaskId;
 /// A conversation with a UDP tracker.
 #[derive(Debug)]
 pub(crate) struct UdpExchange {
+    number: u64,
     question: Question,
     addr: SocketAddr,
     core: UdpTracker,
     timer: Option<TimerId>,
 }
 
-/// Which announce of which torrent an answer is for.
+/// What of which torrent an answer is for.
 #[derive(Clone, Debug)]
 struct Question {
     id: TaskId,
-    request: RequestId,
     url: String,
+    /// `None` for a scrape.
+    announce: Option<RequestId>,
+}
+
+/// What a tracker says.
+#[derive(Debug)]
+enum Answer {
+    Announced(AnnounceReply),
+    /// `None` if it knows no such torrent.
+    Scraped(Option<ScrapeEntry>),
 }
 
 impl Engine {
@@ -53,7 +63,16 @@ impl Engine {
                         key: self.key,
                         tracker_id,
                     };
-                    self.announce(Question { id, request, url }, announce, reactor);
+                    let question = Question { id, url, announce: Some(request) };
+                    self.ask_tracker(
+                        question,
+                        TrackerRequest::Announce(Box::new(announce)),
+                        reactor,
+                    );
+                }
+                AnnouncerOutput::Scrape { url } => {
+                    let request = TrackerRequest::Scrape(vec![task.info_hash()]);
+                    self.ask_tracker(Question { id, url, announce: None }, request, reactor);
                 }
                 AnnouncerOutput::Peers(addrs) => {
                     self.add_addresses(id, &addrs, Source::Tracker, reactor);
@@ -74,37 +93,55 @@ impl Engine {
         self.tasks.values().any(|task| task.announcer.is_busy())
     }
 
-    fn announce(
+    /// Asks by whatever the address says.
+    fn ask_tracker(
         &mut self,
         question: Question,
-        announce: AnnounceRequest,
+        request: TrackerRequest,
         reactor: &mut Reactor<Self>,
     ) {
         let scheme = question.url.split(':').next().unwrap_or_default().to_ascii_lowercase();
         match scheme.as_str() {
-            "http" | "https" => self.announce_by_http(question, &announce, reactor),
-            "udp" => self.announce_by_udp(question, announce, reactor),
+            "http" | "https" => self.ask_by_http(question, request, reactor),
+            "udp" => self.ask_by_udp(question, request, reactor),
             _ => self.answer_later(question, Err(TrackerFault::UnsupportedScheme), reactor),
         }
     }
 
-    fn announce_by_http(
+    fn ask_by_http(
         &mut self,
         question: Question,
-        announce: &AnnounceRequest,
+        request: TrackerRequest,
         reactor: &mut Reactor<Self>,
     ) {
-        let patience = patience(announce.event);
-        let url = http::announce_url(&question.url, announce);
+        let (url, patience) = match &request {
+            TrackerRequest::Announce(announce) => {
+                (Some(http::announce_url(&question.url, announce)), patience(announce.event))
+            }
+            TrackerRequest::Scrape(hashes) => {
+                (http::scrape_url(&question.url, hashes), patience(AnnounceEvent::None))
+            }
+        };
+        let Some(url) = url else {
+            let fault = TrackerFault::Unreachable("its address allows no scrape".to_owned());
+            return self.answer_later(question, Err(fault), reactor);
+        };
         let remote = reactor.remote();
         let http = match self.http() {
             Ok(http) => http,
             Err(fault) => return self.answer_later(question, Err(fault), reactor),
         };
         http.get(&url, http::REPLY_LEN_MAX, patience, move |body| {
-            let reply = body.map_err(fault).and_then(|body| http::parse_announce(&body));
+            let answer = body.map_err(fault).and_then(|body| match &request {
+                TrackerRequest::Announce(_) => http::parse_announce(&body).map(Answer::Announced),
+                TrackerRequest::Scrape(hashes) => {
+                    let counts = http::parse_scrape(&body)?;
+                    let ours = counts.into_iter().find(|(hash, _)| hashes.contains(hash));
+                    Ok(Answer::Scraped(ours.map(|(_, counts)| counts)))
+                }
+            });
             let posted = remote.post(move |engine: &mut Self, reactor: &mut Reactor<Self>| {
-                engine.tracker_answered(&question, reply, reactor);
+                engine.tracker_answered(&question, answer, reactor);
             });
             if posted.is_err() {
                 tracing::trace!("a tracker answered after the session ended");
@@ -120,10 +157,10 @@ impl Engine {
         Ok(self.http.as_ref().expect("just made"))
     }
 
-    fn announce_by_udp(
+    fn ask_by_udp(
         &mut self,
         question: Question,
-        announce: AnnounceRequest,
+        request: TrackerRequest,
         reactor: &mut Reactor<Self>,
     ) {
         let Some(UdpUrl { host, port, url_data }) = UdpUrl::parse(&question.url) else {
@@ -145,9 +182,10 @@ impl Engine {
                 Ok(addr) => {
                     let now = reactor.now();
                     let rng = Rng::from_seed(engine.rng.u64());
-                    let request = UdpRequest::Announce(Box::new(announce));
                     let core = UdpTracker::new(now, rng, request, addr.is_ipv6(), url_data);
-                    engine.udp_exchanges.push(UdpExchange { question, addr, core, timer: None });
+                    let number = engine.rng.u64();
+                    let exchange = UdpExchange { number, question, addr, core, timer: None };
+                    engine.udp_exchanges.push(exchange);
                     engine.drive_udp(engine.udp_exchanges.len() - 1, reactor);
                 }
                 Err(fault) => engine.tracker_answered(&question, Err(fault), reactor),
@@ -187,8 +225,10 @@ impl Engine {
                         outcome = Some(Err(TrackerFault::Unreachable(error.to_string())));
                     }
                 }
-                UdpOutput::Announced(reply) => outcome = Some(Ok(reply)),
-                UdpOutput::Scraped(_) => {}
+                UdpOutput::Announced(reply) => outcome = Some(Ok(Answer::Announced(reply))),
+                UdpOutput::Scraped(counts) => {
+                    outcome = Some(Ok(Answer::Scraped(counts.first().copied())));
+                }
                 UdpOutput::Failed(fault) => outcome = Some(Err(fault)),
             }
         }
@@ -201,21 +241,18 @@ impl Engine {
                 self.tracker_answered(&question, reply, reactor);
             }
             None => {
-                let request = exchange.question.request;
-                let id = exchange.question.id;
+                let number = exchange.number;
                 exchange.timer = exchange.core.poll_timeout().map(|at| {
                     reactor.add_timer(at, move |engine, reactor| {
-                        engine.udp_timeout(id, request, reactor);
+                        engine.udp_timeout(number, reactor);
                     })
                 });
             }
         }
     }
 
-    fn udp_timeout(&mut self, id: TaskId, request: RequestId, reactor: &mut Reactor<Self>) {
-        let is_it = |exchange: &UdpExchange| {
-            exchange.question.id == id && exchange.question.request == request
-        };
+    fn udp_timeout(&mut self, number: u64, reactor: &mut Reactor<Self>) {
+        let is_it = |exchange: &UdpExchange| exchange.number == number;
         let Some(at) = self.udp_exchanges.iter().position(is_it) else { return };
         self.udp_exchanges[at].core.handle_timeout(reactor.now());
         self.drive_udp(at, reactor);
@@ -225,30 +262,53 @@ impl Engine {
     fn answer_later(
         &self,
         question: Question,
-        reply: Result<AnnounceReply, TrackerFault>,
+        answer: Result<Answer, TrackerFault>,
         reactor: &mut Reactor<Self>,
     ) {
         reactor.add_timer(reactor.now(), move |engine, reactor| {
-            engine.tracker_answered(&question, reply, reactor);
+            engine.tracker_answered(&question, answer, reactor);
         });
     }
 
     fn tracker_answered(
         &mut self,
         question: &Question,
-        reply: Result<AnnounceReply, TrackerFault>,
+        answer: Result<Answer, TrackerFault>,
         reactor: &mut Reactor<Self>,
     ) {
-        let Question { id, request, url } = question;
-        let kind = match &reply {
-            Ok(reply) => EventKind::TrackerAnswered { url: url.clone(), peers: reply.peers.len() },
-            Err(fault) => EventKind::TrackerFailed { url: url.clone(), error: fault.to_string() },
+        let Question { id, url, announce } = question;
+        let event = match &answer {
+            Ok(Answer::Announced(reply)) => {
+                Some(EventKind::TrackerAnswered { url: url.clone(), peers: reply.peers.len() })
+            }
+            // A tracker need not count.
+            Ok(Answer::Scraped(_)) => None,
+            Err(_) if announce.is_none() => None,
+            Err(fault) => {
+                Some(EventKind::TrackerFailed { url: url.clone(), error: fault.to_string() })
+            }
         };
-        self.publish(*id, &kind);
+        if let Some(event) = event {
+            self.publish(*id, &event);
+        }
         if let Some(task) = self.tasks.get_mut(id) {
-            task.announcer.handle_reply(reactor.now(), *request, reply);
+            let now = reactor.now();
+            match (announce, answer) {
+                (Some(request), Ok(Answer::Announced(reply))) => {
+                    task.announcer.handle_reply(now, *request, Ok(reply));
+                }
+                (Some(request), Err(fault)) => {
+                    task.announcer.handle_reply(now, *request, Err(fault));
+                }
+                (None, Ok(Answer::Scraped(counts))) => {
+                    task.announcer.handle_scrape(url, Ok(counts.unwrap_or_default()));
+                }
+                (None, Err(fault)) => task.announcer.handle_scrape(url, Err(fault)),
+                (Some(_), Ok(Answer::Scraped(_))) | (None, Ok(Answer::Announced(_))) => {}
+            }
         }
         self.drive_trackers(*id, reactor);
+        self.forget_if_told(*id);
     }
 }
 

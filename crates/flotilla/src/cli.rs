@@ -186,6 +186,9 @@ pub(crate) struct Show {
     /// As one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+    /// Ask its trackers how many peers there are (BEP 48)
+    #[arg(long)]
+    pub(crate) scrape: bool,
 }
 
 /// Compare files on disk with a torrent.

@@ -1,7 +1,7 @@
 //! Follows torrents until each is where it should be, and shows how they stand meanwhile.
 
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use engine::{Event, EventKind, Session, Torrent, TorrentState, TorrentStatus};
@@ -107,9 +107,13 @@ impl<'a> Watch<'a> {
             if self.interrupt.is_set() || self.terminal.is_gone() {
                 return Outcome::Interrupted;
             }
-            // Whatever comes, it is time to look again.
-            if let Ok(event) = self.events.recv_timeout(TICK) {
-                self.event(&event);
+            match self.events.recv_timeout(TICK) {
+                Ok(event) => self.event(&event),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.terminal.complain("the engine has stopped; --verbose tells more");
+                    return Outcome::Failed;
+                }
             }
         }
     }

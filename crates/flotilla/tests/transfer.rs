@@ -185,7 +185,10 @@ fn peers_find_each_other_through_our_tracker() {
         fixture
             .run(&["create", "payload", "-f", "-t", &url, "--comment", kind, "--source", kind])
             .assert_status(0);
-        let (_seeder, _) = fixture.seed(&[]);
+        let (mut seeder, _) = fixture.seed(&[]);
+        seeder.wait_for("tracker_answered");
+        let counted = fixture.run(&["show", "payload.torrent", "--scrape"]).out();
+        assert!(counted.contains("(1 seed, 0 leechers)"), "{counted}");
         let out = format!("out-{kind}");
         let bind = ["--port", "0", "--bind", "127.0.0.1"];
         fixture

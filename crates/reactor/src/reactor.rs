@@ -89,7 +89,7 @@ impl<S: 'static> Reactor<S> {
             hooks: Vec::new(),
             shared: Shared::new(backend.waker()),
             workers: WorkerPool::new("worker", WORKERS),
-            resolvers: WorkerPool::new("resolver", RESOLVERS),
+            resolvers: WorkerPool::detached("resolver", RESOLVERS),
             offloaded: BTreeMap::new(),
             next_job: 0,
             events: Vec::new(),
@@ -507,7 +507,7 @@ impl<S: 'static> Reactor<S> {
         let mark = self.timers.mark();
         for _ in 0..TIMERS_PER_TURN {
             let Some(call) = self.timers.take_due(self.now, mark) else { return };
-            call(state, self);
+            guarded("a timer", || call(state, self));
             self.now = self.backend.now();
         }
     }
@@ -515,7 +515,7 @@ impl<S: 'static> Reactor<S> {
     fn run_calls(&mut self, state: &mut S) {
         for _ in 0..self.calls.len() {
             let Some(call) = self.calls.pop_front() else { return };
-            call(state, self);
+            guarded("a call", || call(state, self));
             self.now = self.backend.now();
         }
     }
@@ -523,10 +523,10 @@ impl<S: 'static> Reactor<S> {
     fn run_posts(&mut self, state: &mut S) {
         for post in self.shared.take() {
             match post {
-                Post::Call(call) => call(state, self),
+                Post::Call(call) => guarded("a posted call", || call(state, self)),
                 Post::Done(id, result) => {
                     if let Some(finish) = self.offloaded.remove(&id) {
-                        finish(result, state, self);
+                        guarded("what follows a job", || finish(result, state, self));
                     }
                 }
             }
@@ -950,3 +950,10 @@ const DATAGRAMS_PER_TURN: usize = 64;
 const FLUSH_PER_TURN: usize = 1024 * 1024;
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 const DATAGRAM_LEN_MAX: usize = 64 * 1024;
+
+/// A panic in one callback ends that callback, and nothing else.
+fn guarded(what: &str, call: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(call)).is_err() {
+        tracing::error!("{what} panicked");
+    }
+}

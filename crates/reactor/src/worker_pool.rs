@@ -15,6 +15,7 @@ pub(crate) struct WorkerPool {
     threads: Vec<JoinHandle<()>>,
     threads_max: usize,
     name: &'static str,
+    is_awaited: bool,
 }
 
 #[derive(Debug)]
@@ -39,7 +40,14 @@ impl std::fmt::Debug for Queue {
 impl WorkerPool {
     pub(crate) fn new(name: &'static str, threads_max: usize) -> Self {
         let shared = Arc::new(Shared { queue: Mutex::default(), is_work: Condvar::new() });
-        Self { shared, threads: Vec::new(), threads_max, name }
+        Self { shared, threads: Vec::new(), threads_max, name, is_awaited: true }
+    }
+
+    /// A pool whose jobs may hang in the system: it ends without waiting for them.
+    pub(crate) fn detached(name: &'static str, threads_max: usize) -> Self {
+        let mut pool = Self::new(name, threads_max);
+        pool.is_awaited = false;
+        pool
     }
 
     pub(crate) fn set_threads_max(&mut self, threads_max: usize) {
@@ -95,7 +103,7 @@ impl Drop for WorkerPool {
         drop(queue);
         drop(unbegun);
         self.shared.is_work.notify_all();
-        for thread in self.threads.drain(..) {
+        for thread in self.threads.drain(..).filter(|_| self.is_awaited) {
             if thread.join().is_err() {
                 tracing::error!("a worker thread panicked");
             }

@@ -1,20 +1,28 @@
 //! `flotilla show`: what a torrent file says.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use engine::{AddOptions, ListenConfig, Session, SessionConfig};
 use serde_json::json;
 use torrent::metainfo::Metainfo;
+use torrent::tracker::TrackerStatus;
 
 use crate::cli::Show;
 use crate::failure::Failure;
-use crate::source::load_file;
+use crate::interrupt::Interrupt;
+use crate::source::{USER_AGENT, load_file};
 use crate::terminal::Terminal;
 use crate::text::{bytes, count};
 
 pub(crate) fn run(options: &Show, terminal: &Terminal) -> Result<(), Failure> {
     let metainfo = load_file(&options.file)?;
+    let counts = if options.scrape { scrape(&metainfo)? } else { Vec::new() };
     if options.json {
-        terminal.line(&as_json(&metainfo).to_string());
+        let mut value = as_json(&metainfo);
+        if options.scrape {
+            value["scrape"] = counts.iter().map(tracker_json).collect();
+        }
+        terminal.line(&value.to_string());
         return Ok(());
     }
     let layout = metainfo.layout();
@@ -38,7 +46,13 @@ pub(crate) fn run(options: &Show, terminal: &Terminal) -> Result<(), Failure> {
         }
     }
     for (number, tier) in metainfo.trackers().iter().enumerate() {
-        tier.iter().for_each(|url| field(&format!("Tracker {}", number + 1), url));
+        for url in tier {
+            let counted = counts.iter().find(|tracker| tracker.url == *url).map(counted);
+            field(
+                &format!("Tracker {}", number + 1),
+                &format!("{url}{}", counted.unwrap_or_default()),
+            );
+        }
     }
     metainfo.web_seeds().iter().chain(metainfo.http_seeds()).for_each(|url| field("Web seed", url));
     metainfo.nodes().iter().for_each(|(host, port)| field("DHT node", &format!("{host}:{port}")));
@@ -48,6 +62,51 @@ pub(crate) fn run(options: &Show, terminal: &Terminal) -> Result<(), Failure> {
         terminal.line(&format!("{:>12} {}", bytes(file.len), file.path.to_path_buf().display()));
     }
     Ok(())
+}
+
+/// Has the trackers count; waits until all have answered, or for as long as people do.
+fn scrape(metainfo: &Metainfo) -> Result<Vec<TrackerStatus>, Failure> {
+    let interrupt = Interrupt::install()?;
+    let session = Session::start(SessionConfig {
+        listen: ListenConfig { ports: 0..=0, bind: None },
+        user_agent: USER_AGENT.to_owned(),
+        ..SessionConfig::default()
+    })?;
+    // Paused, and where nothing is: it neither reads nor writes nor announces.
+    let options =
+        AddOptions { is_paused: true, dir: "/nonexistent".into(), ..AddOptions::default() };
+    let torrent = session.add(metainfo.clone(), options)?;
+    torrent.scrape()?;
+    let asked_at = Instant::now();
+    loop {
+        let trackers = torrent.trackers()?;
+        if trackers.iter().all(|tracker| !tracker.is_scraping) || asked_at.elapsed() > PATIENCE {
+            return Ok(trackers);
+        }
+        if interrupt.is_set() {
+            return Err(Failure::Interrupted);
+        }
+        std::thread::sleep(TICK);
+    }
+}
+
+fn counted(tracker: &TrackerStatus) -> String {
+    match (tracker.seeds, tracker.leechers, &tracker.last_error) {
+        (Some(seeds), Some(leechers), _) => {
+            format!(" ({}, {})", count(seeds, "seed"), count(leechers, "leecher"))
+        }
+        (_, _, Some(error)) => format!(" ({error})"),
+        _ => " (no answer)".to_owned(),
+    }
+}
+
+fn tracker_json(tracker: &TrackerStatus) -> serde_json::Value {
+    json!({
+        "url": tracker.url,
+        "seeds": tracker.seeds,
+        "leechers": tracker.leechers,
+        "error": tracker.last_error,
+    })
 }
 
 fn as_json(metainfo: &Metainfo) -> serde_json::Value {
@@ -92,6 +151,8 @@ fn date(seconds: i64) -> String {
     }
 }
 
+const PATIENCE: Duration = Duration::from_secs(15);
+const TICK: Duration = Duration::from_millis(50);
 /// The end of the year 9999.
 const LAST_SECOND: u64 = 253_402_300_799;
 

@@ -140,3 +140,21 @@ fn names_are_looked_up_in_the_system_and_simulated_ones_in_their_world() {
     assert_eq!(log[0], "Ok([10.0.0.1:80, 10.0.0.2:80])");
     assert!(log[1].starts_with("Err") && log[1].contains("NotFound"));
 }
+
+#[test]
+fn a_panic_in_a_callback_ends_that_callback_and_nothing_else() {
+    everywhere(|mut reactor: Reactor<Vec<&str>>, _| {
+        let on_purpose = || std::panic::resume_unwind(Box::new("on purpose"));
+        let now = reactor.now();
+        reactor.add_timer(now, move |_, _| on_purpose());
+        reactor.offload(|| (), move |(), _, _| on_purpose());
+        reactor.remote().post(move |_, _| on_purpose()).unwrap();
+        reactor.offload(|| "a job", |word, log, _| log.push(word));
+        reactor.add_timer(now + Duration::from_millis(1), |log, _| log.push("a timer"));
+        reactor.remote().post(|log: &mut Vec<&str>, _| log.push("a post")).unwrap();
+        let mut log = Vec::new();
+        turn_until(&mut reactor, &mut log, |log| log.len() == 3);
+        log.sort_unstable();
+        assert_eq!(log, ["a job", "a post", "a timer"]);
+    });
+}

@@ -45,6 +45,11 @@ pub enum AnnouncerOutput {
         /// How many addresses to ask for.
         numwant: Option<u32>,
     },
+    /// Ask how many peers there are; then [`Announcer::handle_scrape`].
+    Scrape {
+        /// The tracker.
+        url: String,
+    },
     /// These peers were named.
     Peers(Vec<SocketAddr>),
 }
@@ -79,6 +84,8 @@ pub struct TrackerStatus {
     pub seeds: Option<u32>,
     /// Peers that do not.
     pub leechers: Option<u32>,
+    /// It is being asked for these counts.
+    pub is_scraping: bool,
     /// When it will be asked next.
     pub next_announce: Option<Instant>,
 }
@@ -109,6 +116,7 @@ struct Tracker {
     /// It wants to be left in peace until then.
     not_before: Option<Instant>,
     is_hopeless: bool,
+    is_scraping: bool,
 }
 
 impl Announcer {
@@ -192,9 +200,14 @@ impl Announcer {
         match reply {
             Ok(reply) => {
                 let jitter = 0.95 + self.rng.below(1000) as f64 / 10_000.0;
+                let is_uncounted = reply.complete.is_none() && self.is_running;
                 let peers = tier.answered(now, at, event, reply, jitter);
                 if self.is_running && !peers.is_empty() {
                     self.outputs.push_back(AnnouncerOutput::Peers(peers));
+                }
+                let tracker = &mut tier.trackers[tier.current];
+                if is_uncounted && !std::mem::replace(&mut tracker.is_scraping, true) {
+                    self.outputs.push_back(AnnouncerOutput::Scrape { url: tracker.url.clone() });
                 }
             }
             Err(fault) => tier.failed(now, at, event, &fault),
@@ -211,15 +224,28 @@ impl Announcer {
         }
     }
 
-    /// The answer to a scrape, of the tracker at `url`.
-    pub fn handle_scrape(&mut self, url: &str, counts: ScrapeEntry) {
-        for tracker in self
-            .tiers
-            .iter_mut()
-            .flat_map(|tier| &mut tier.trackers)
-            .filter(|tracker| tracker.url == url)
-        {
-            tracker.counts = (Some(counts.complete), Some(counts.incomplete));
+    /// Someone wants to know how many peers there are: asks every tracker that we do not wait for.
+    pub fn scrape(&mut self) {
+        let trackers = self.tiers.iter_mut().flat_map(|tier| &mut tier.trackers);
+        for tracker in trackers.filter(|tracker| !tracker.is_hopeless && !tracker.is_scraping) {
+            tracker.is_scraping = true;
+            self.outputs.push_back(AnnouncerOutput::Scrape { url: tracker.url.clone() });
+        }
+    }
+
+    /// The answer to a scrape, of the tracker at `url`. That it fails says nothing of announces: many
+    /// trackers do not count.
+    pub fn handle_scrape(&mut self, url: &str, answer: Result<ScrapeEntry, TrackerFault>) {
+        let trackers = self.tiers.iter_mut().flat_map(|tier| &mut tier.trackers);
+        for tracker in trackers.filter(|tracker| tracker.url == url) {
+            tracker.is_scraping = false;
+            match &answer {
+                Ok(counts) => tracker.counts = (Some(counts.complete), Some(counts.incomplete)),
+                Err(fault) if tracker.state == TrackerState::Unasked => {
+                    tracker.last_error = Some(fault.to_string());
+                }
+                Err(_) => {}
+            }
         }
     }
 
@@ -263,6 +289,7 @@ impl Announcer {
                 warning: tracker.warning.clone(),
                 seeds: tracker.counts.0,
                 leechers: tracker.counts.1,
+                is_scraping: tracker.is_scraping,
                 next_announce: tier.next_at.filter(|_| at == tier.current),
             };
             tier.trackers.iter().enumerate().map(status).collect::<Vec<_>>()
@@ -380,6 +407,7 @@ impl Tracker {
             tracker_id: None,
             not_before: None,
             is_hopeless: false,
+            is_scraping: false,
         }
     }
 }
@@ -407,7 +435,7 @@ mod tests {
         loop {
             match announcer.poll_output(now)? {
                 AnnouncerOutput::Announce { id, url, event, .. } => return Some((id, url, event)),
-                AnnouncerOutput::Peers(_) => {}
+                AnnouncerOutput::Peers(_) | AnnouncerOutput::Scrape { .. } => {}
             }
         }
     }
@@ -561,5 +589,35 @@ mod tests {
         assert_eq!(announcer.poll_output(now), Some(AnnouncerOutput::Peers(reply.peers)));
         announcer.announce_now(now);
         assert_eq!(announcer.poll_timeout(), Some(now + Duration::from_secs(300)));
+    }
+
+    #[test]
+    fn counts_come_by_scrape_where_the_announce_has_none() {
+        let (mut announcer, now) = (announcer(&[&["a"], &["b"]]), epoch());
+        announcer.start(now);
+        let (first, ..) = asked(&mut announcer, now).expect("asked");
+        let (second, ..) = asked(&mut announcer, now).expect("asked");
+        let counted = AnnounceReply {
+            complete: Some(3),
+            incomplete: Some(4),
+            interval: Duration::from_secs(900),
+            ..AnnounceReply::default()
+        };
+        announcer.handle_reply(now, first, Ok(counted));
+        assert_eq!(announcer.poll_output(now), None);
+        announcer.handle_reply(now, second, ok(900));
+        let scrape = AnnouncerOutput::Scrape { url: "b".to_owned() };
+        assert_eq!(announcer.poll_output(now), Some(scrape));
+        // Asked for once more by a person: the one under way is enough for `b`.
+        announcer.scrape();
+        let scrape = AnnouncerOutput::Scrape { url: "a".to_owned() };
+        assert_eq!(announcer.poll_output(now), Some(scrape));
+        assert_eq!(announcer.poll_output(now), None);
+        let counts = ScrapeEntry { complete: 5, downloaded: 9, incomplete: 6 };
+        announcer.handle_scrape("b", Ok(counts));
+        announcer.handle_scrape("a", Err(TrackerFault::Silent));
+        let seeds: Vec<_> = announcer.status().into_iter().map(|tracker| tracker.seeds).collect();
+        assert_eq!(seeds, [Some(3), Some(5)]);
+        assert!(announcer.status().iter().all(|tracker| tracker.state == TrackerState::Working));
     }
 }

@@ -18,7 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 pub use announcer::{Announcer, AnnouncerOutput, RequestId, TrackerState, TrackerStatus};
-pub use udp::{UdpOutput, UdpRequest, UdpTracker, UdpUrl};
+pub use udp::{TrackerRequest, UdpOutput, UdpTracker, UdpUrl};
 
 use crate::{InfoHash, PeerId};
 

@@ -20,7 +20,7 @@ use crate::{InfoHash, Rng, compact};
 /// [`poll_output`](Self::poll_output) has, then sleep until [`poll_timeout`](Self::poll_timeout).
 #[derive(Debug)]
 pub struct UdpTracker {
-    request: UdpRequest,
+    request: TrackerRequest,
     is_ipv6: bool,
     /// The path and query of its URL (BEP 41).
     url_data: Vec<u8>,
@@ -31,7 +31,7 @@ pub struct UdpTracker {
 
 /// What to ask.
 #[derive(Clone, Debug)]
-pub enum UdpRequest {
+pub enum TrackerRequest {
     /// For peers, telling of us.
     Announce(Box<AnnounceRequest>),
     /// For counts; of at most 74 torrents.
@@ -103,7 +103,7 @@ impl UdpTracker {
     pub const fn new(
         now: Instant,
         rng: Rng,
-        request: UdpRequest,
+        request: TrackerRequest,
         is_ipv6: bool,
         url_data: Vec<u8>,
     ) -> Self {
@@ -192,7 +192,7 @@ impl UdpTracker {
         };
         let mut out = connection_id.to_be_bytes().to_vec();
         match &self.request {
-            UdpRequest::Announce(request) => {
+            TrackerRequest::Announce(request) => {
                 out.extend_from_slice(&ACTION_ANNOUNCE.to_be_bytes());
                 out.extend_from_slice(&transaction_id.to_be_bytes());
                 append_announce(request, &mut out);
@@ -201,7 +201,7 @@ impl UdpTracker {
                     out.extend_from_slice(part);
                 }
             }
-            UdpRequest::Scrape(hashes) => {
+            TrackerRequest::Scrape(hashes) => {
                 out.extend_from_slice(&ACTION_SCRAPE.to_be_bytes());
                 out.extend_from_slice(&transaction_id.to_be_bytes());
                 hashes.iter().take(SCRAPE_MAX).for_each(|hash| out.extend_from_slice(&hash.0));
@@ -212,7 +212,7 @@ impl UdpTracker {
 
     fn answer(&self, action: u32, body: &[u8]) -> Option<UdpOutput> {
         match (&self.request, action) {
-            (UdpRequest::Announce(_), ACTION_ANNOUNCE) => {
+            (TrackerRequest::Announce(_), ACTION_ANNOUNCE) => {
                 let (interval, rest) = split_u32(body)?;
                 let (leechers, rest) = split_u32(rest)?;
                 let (seeders, peers) = split_u32(rest)?;
@@ -229,7 +229,7 @@ impl UdpTracker {
                     ..AnnounceReply::default()
                 }))
             }
-            (UdpRequest::Scrape(hashes), ACTION_SCRAPE) => {
+            (TrackerRequest::Scrape(hashes), ACTION_SCRAPE) => {
                 let (words, _) = body.as_chunks();
                 let numbers: Vec<u32> =
                     words.iter().map(|word| u32::from_be_bytes(*word)).collect();
@@ -294,8 +294,8 @@ mod tests {
     use crate::PeerId;
     use crate::swarm::tests::epoch;
 
-    fn announce() -> UdpRequest {
-        UdpRequest::Announce(Box::new(AnnounceRequest {
+    fn announce() -> TrackerRequest {
+        TrackerRequest::Announce(Box::new(AnnounceRequest {
             info_hash: InfoHash([1; 20]),
             peer_id: PeerId([2; 20]),
             port: 6881,
@@ -309,7 +309,7 @@ mod tests {
         }))
     }
 
-    fn tracker(request: UdpRequest, is_ipv6: bool, url_data: &[u8]) -> UdpTracker {
+    fn tracker(request: TrackerRequest, is_ipv6: bool, url_data: &[u8]) -> UdpTracker {
         UdpTracker::new(epoch(), Rng::from_seed(1), request, is_ipv6, url_data.to_vec())
     }
 
@@ -366,7 +366,7 @@ mod tests {
 
     #[test]
     fn scrapes() {
-        let mut tracker = tracker(UdpRequest::Scrape(vec![InfoHash([1; 20])]), false, b"");
+        let mut tracker = tracker(TrackerRequest::Scrape(vec![InfoHash([1; 20])]), false, b"");
         sent(&mut tracker);
         answer(&mut tracker, ACTION_CONNECT, &[0; 8]);
         assert_eq!(sent(&mut tracker).len(), 36);
@@ -432,7 +432,7 @@ mod tests {
         for seed in 0..2000 {
             let mut noise = Rng::from_seed(seed);
             let mut tracker = tracker(
-                if seed % 3 == 0 { UdpRequest::Scrape(Vec::new()) } else { announce() },
+                if seed % 3 == 0 { TrackerRequest::Scrape(Vec::new()) } else { announce() },
                 seed % 2 == 0,
                 b"",
             );

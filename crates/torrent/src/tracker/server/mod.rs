@@ -201,8 +201,8 @@ mod tests {
     use crate::swarm::tests::epoch;
     use crate::tracker::http as client;
     use crate::tracker::{
-        AnnounceEvent, AnnounceReply, AnnounceRequest, ScrapeEntry, TrackerFault, UdpOutput,
-        UdpRequest, UdpTracker,
+        AnnounceEvent, AnnounceReply, AnnounceRequest, ScrapeEntry, TrackerFault, TrackerRequest,
+        UdpOutput, UdpTracker,
     };
     use crate::{InfoHash, PeerId};
 
@@ -239,7 +239,11 @@ mod tests {
     }
 
     /// A whole conversation of our client from `from`.
-    fn over_udp(server: &mut TrackerServer, from: SocketAddr, request: UdpRequest) -> UdpOutput {
+    fn over_udp(
+        server: &mut TrackerServer,
+        from: SocketAddr,
+        request: TrackerRequest,
+    ) -> UdpOutput {
         let is_ipv6 = from.ip().to_canonical().is_ipv6();
         let mut client = UdpTracker::new(epoch(), Rng::from_seed(9), request, is_ipv6, Vec::new());
         loop {
@@ -254,7 +258,7 @@ mod tests {
     }
 
     fn announce_over_udp(server: &mut TrackerServer, at: SocketAddr, left: u64) -> Vec<SocketAddr> {
-        let request = UdpRequest::Announce(Box::new(request(at, left)));
+        let request = TrackerRequest::Announce(Box::new(request(at, left)));
         let UdpOutput::Announced(mut reply) = over_udp(server, at, request) else {
             panic!("an answer")
         };
@@ -278,7 +282,7 @@ mod tests {
         let counts = ScrapeEntry { complete: 1, downloaded: 0, incomplete: 2 };
         let hashes = [InfoHash([0; 20]), InfoHash([b'a'; 20])];
         assert_eq!(
-            over_udp(&mut server, c, UdpRequest::Scrape(hashes.to_vec())),
+            over_udp(&mut server, c, TrackerRequest::Scrape(hashes.to_vec())),
             UdpOutput::Scraped(vec![ScrapeEntry::default(), counts])
         );
         let target = client::scrape_url("/announce", &hashes).expect("by convention");
@@ -327,7 +331,7 @@ mod tests {
             client::parse_announce(&reply.body),
             Err(TrackerFault::Refused(reason)) if reason.contains("no room")
         ));
-        let request = UdpRequest::Announce(Box::new(request(at, 5)));
+        let request = TrackerRequest::Announce(Box::new(request(at, 5)));
         assert!(matches!(
             over_udp(&mut server, at, request),
             UdpOutput::Failed(TrackerFault::Refused(reason)) if reason.contains("no room")

@@ -207,7 +207,7 @@ mod tests {
 
     use super::*;
     use crate::swarm::tests::epoch;
-    use crate::tracker::{UdpOutput, UdpRequest, UdpTracker};
+    use crate::tracker::{TrackerRequest, UdpOutput, UdpTracker};
 
     fn request(event: AnnounceEvent, numwant: Option<u32>) -> AnnounceRequest {
         AnnounceRequest {
@@ -225,7 +225,7 @@ mod tests {
     }
 
     /// A client that has connected, with the question that it sent.
-    fn asked(request: UdpRequest) -> (UdpTracker, UdpQuestion) {
+    fn asked(request: TrackerRequest) -> (UdpTracker, UdpQuestion) {
         let mut client =
             UdpTracker::new(epoch(), Rng::from_seed(1), request, false, b"/announce".to_vec());
         let connect = sent(&mut client);
@@ -262,12 +262,12 @@ mod tests {
         ] {
             for numwant in [None, Some(0), Some(80)] {
                 let request = request(event, numwant);
-                let (_, question) = asked(UdpRequest::Announce(Box::new(request.clone())));
+                let (_, question) = asked(TrackerRequest::Announce(Box::new(request.clone())));
                 assert_eq!(question.kind, UdpQuestionKind::Announce(Box::new(request)));
             }
         }
         let request = request(AnnounceEvent::None, None);
-        let (mut client, question) = asked(UdpRequest::Announce(Box::new(request)));
+        let (mut client, question) = asked(TrackerRequest::Announce(Box::new(request)));
         let addr: SocketAddr = "10.0.0.1:6881".parse().expect("valid");
         let counts = ScrapeEntry { complete: 1, downloaded: 2, incomplete: 3 };
         let reply = TableReply { counts, peers: vec![(addr, PeerId([3; 20]))] };
@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn understands_what_our_client_scrapes_and_is_understood() {
         let hashes: Vec<InfoHash> = (0..74).map(|byte| InfoHash([byte; 20])).collect();
-        let (mut client, question) = asked(UdpRequest::Scrape(hashes.clone()));
+        let (mut client, question) = asked(TrackerRequest::Scrape(hashes.clone()));
         assert_eq!(question.kind, UdpQuestionKind::Scrape(hashes));
         let entry = |complete| ScrapeEntry { complete, downloaded: 8, incomplete: 9 };
         let reply = scrape_reply(question.transaction_id, (0..74).map(entry));
