@@ -52,7 +52,7 @@ fn ok(stream: &mut TcpStream, body: &[u8]) {
     stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).ok();
 }
 
-const NO_PEERS: &[u8] = b"d8:intervali1800e5:peers0:e";
+const NO_PEERS: &[u8] = b"d8:completei0e10:incompletei0e8:intervali1800e5:peers0:e";
 
 fn compact(addr: SocketAddr) -> Vec<u8> {
     let SocketAddr::V4(addr) = addr else { panic!("{addr} is IPv4") };
@@ -230,7 +230,9 @@ fn event_of(request: &str) -> String {
 fn each_event_is_told_exactly_once_over_a_whole_download() {
     let payload = Payload::new();
     let (_honest, honest) = honest_seed(&payload);
-    let peers = [b"d8:intervali1800e5:peers6:", &compact(honest)[..], b"e"].concat();
+    let peers =
+        [b"d8:completei0e10:incompletei0e8:intervali1800e5:peers6:", &compact(honest)[..], b"e"]
+            .concat();
     let (url, events) = recording_tracker(peers);
     let (udp, udp_events) = udp_tracker(move |socket, from, request| {
         answer_as_udp_tracker(socket, from, request, &compact(honest));
