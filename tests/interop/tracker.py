@@ -1,12 +1,15 @@
 """Trackers to meet at: a minimal one of our own (this file run as a program), opentracker, and `flotilla tracker`."""
 
 import contextlib
+import gzip
 import ipaddress
 import os
 import shutil
 import socket
+import ssl
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qsl, quote_from_bytes, urlsplit
 
 import torrentfile
@@ -43,9 +46,10 @@ class OwnTracker(Tracker):
 
     program = sys.executable
 
-    def start(self, host, torrents=()):
-        self.launch(host, [sys.executable, __file__, PORT])
-        self.serve()
+    def start(self, host, torrents=(), secured_by=None, torrent=None):
+        """`secured_by` is a PEM file of key and certificate, for HTTPS and compressed answers; `torrent` is served as well."""
+        self.launch(host, [sys.executable, __file__, PORT, *([secured_by, torrent] if secured_by else [])])
+        self.stage.wait(self._listens, 10, self.name)
 
 
 class Opentracker(Tracker):
@@ -79,10 +83,24 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         url = urlsplit(self.path)
+        if url.path == "/moved.torrent":
+            self.send_response(302)
+            self.send_header("Location", "/here.torrent")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        if url.path == "/here.torrent":
+            self._answer(Path(sys.argv[3]).read_bytes())
+            return
         query = dict(parse_qsl(url.query, keep_blank_values=True, encoding="latin-1"))
         answer = self._announce(query) if url.path == "/announce" else self._scrape()
-        body = torrentfile.encode(answer)
+        self._answer(torrentfile.encode(answer))
+
+    def _answer(self, body):
         self.send_response(200)
+        if len(sys.argv) > 2 and "gzip" in self.headers.get("Accept-Encoding", ""):
+            body = gzip.compress(body)
+            self.send_header("Content-Encoding", "gzip")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -119,4 +137,9 @@ class _Server(ThreadingHTTPServer):
 
 
 if __name__ == "__main__":
-    _Server(("::", int(sys.argv[1])), _Handler).serve_forever()
+    server = _Server(("::", int(sys.argv[1])), _Handler)
+    if len(sys.argv) > 2:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(sys.argv[2])
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.serve_forever()

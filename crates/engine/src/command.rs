@@ -1,5 +1,6 @@
 //! What handles ask of the engine: add, pause, resume, check, remove, stop.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -77,6 +78,7 @@ impl Engine {
             storage: Arc::new(storage),
             dir,
             priorities: options.priorities.clone(),
+            wanted_lens: Cell::new(None),
             is_sequential: options.is_sequential,
             stage: Stage::Checking(Check::default()),
             checks: 0,
@@ -264,6 +266,7 @@ impl Engine {
         let wanted = wanted_files(&layout, &priorities);
         let pieces = piece_priorities(&layout, &priorities);
         task.priorities = priorities;
+        task.wanted_lens.set(None);
         let storage = Arc::clone(&task.storage);
         // The files must be ready for blocks before blocks are asked for.
         reactor.offload(

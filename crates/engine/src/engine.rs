@@ -66,6 +66,8 @@ pub(crate) struct Engine {
     pub(crate) waiting_to_send: VecDeque<(TaskId, PeerKey)>,
     pub(crate) throttle: Option<TimerId>,
     pub(crate) is_stopping: bool,
+    /// When the snapshots for people are due.
+    tell_at: Instant,
 }
 
 impl Engine {
@@ -104,6 +106,7 @@ impl Engine {
             waiting_to_send: VecDeque::new(),
             throttle: None,
             is_stopping: false,
+            tell_at: now,
             config,
         }
     }
@@ -336,6 +339,10 @@ impl Engine {
     /// Called a few times a second while the session lives.
     pub(crate) fn tick(&mut self, reactor: &mut Reactor<Self>) {
         let now = reactor.now();
+        let is_telling = now >= self.tell_at;
+        if is_telling {
+            self.tell_at = now + TELL_EVERY;
+        }
         let ids: Vec<TaskId> = self.tasks.keys().copied().collect();
         for id in ids {
             let Some(task) = self.tasks.get_mut(&id) else { continue };
@@ -343,7 +350,9 @@ impl Engine {
                 continue;
             }
             task.swarm.handle_timeout(now);
-            task.published.publish(task.status(now));
+            if is_telling {
+                task.published.publish(task.status(now));
+            }
             self.drain(id, reactor);
             self.dial(id, reactor);
             self.pump_all_uploads(id, reactor);
@@ -370,6 +379,7 @@ pub(crate) fn all_pieces(piece_count: u32) -> impl Iterator<Item = PieceIndex> {
 }
 
 const TICK: Duration = Duration::from_millis(100);
+const TELL_EVERY: Duration = Duration::from_millis(400);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// What is read from one socket at once, at most.
 const READ_BUFFER_LEN: usize = 256 * 1024;

@@ -43,3 +43,8 @@ pub use event::{Event, EventKind};
 pub use session::{AddError, Gone, Session, SessionError, Torrent, default_state_dir};
 pub use settings::{AddOptions, ListenConfig, SessionConfig, SessionLimits};
 pub use status::{TorrentState, TorrentStatus};
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

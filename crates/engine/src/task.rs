@@ -1,5 +1,6 @@
 //! One torrent in the engine: its brain, its files, its trackers, and what it is doing.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use torrent::tracker::{Announcer, TrackerState};
 use torrent::{Bitfield, InfoHash, PieceIndex};
 
 use crate::disk::Storage;
+use crate::engine::all_pieces;
 use crate::status::{Published, TorrentState, TorrentStatus};
 
 /// A torrent of this session. Never used again for another, even of the same info hash.
@@ -68,6 +70,8 @@ pub(crate) struct Task {
     pub(crate) storage: Arc<Storage>,
     pub(crate) dir: PathBuf,
     pub(crate) priorities: Vec<u8>,
+    /// What was counted when there were so many pieces; emptied when priorities change.
+    pub(crate) wanted_lens: Cell<Option<(u32, (u64, u64))>>,
     pub(crate) is_sequential: bool,
     pub(crate) stage: Stage,
     /// Checks begun so far.
@@ -119,16 +123,25 @@ impl Task {
 
     /// Bytes of the wanted pieces, and of those of them that are here.
     fn wanted_lens(&self) -> (u64, u64) {
+        let have = self.swarm.have();
+        if let Some((counted_at, lens)) = self.wanted_lens.get()
+            && counted_at == have.count()
+        {
+            return lens;
+        }
         let layout = self.metainfo.layout();
-        let priorities = piece_priorities(layout, &self.priorities);
-        let wanted = (0..layout.piece_count())
-            .map(PieceIndex)
-            .zip(priorities)
-            .filter(|(_, priority)| *priority > 0);
-        wanted.fold((0, 0), |(all, here), (piece, _)| {
-            let len = u64::from(layout.len_of(piece));
-            (all + len, here + if self.swarm.have().has(piece) { len } else { 0 })
-        })
+        let mut lens = (0, 0);
+        for (piece, priority) in
+            all_pieces(layout.piece_count()).zip(piece_priorities(layout, &self.priorities))
+        {
+            if priority > 0 {
+                let len = u64::from(layout.len_of(piece));
+                lens.0 += len;
+                lens.1 += if have.has(piece) { len } else { 0 };
+            }
+        }
+        self.wanted_lens.set(Some((have.count(), lens)));
+        lens
     }
 
     /// Bytes that are wanted and missing, as trackers are told.

@@ -3,7 +3,7 @@
 import json
 import signal
 
-from stage import Failed
+from stage import Failed, environment
 
 from .base import PATIENCE, PORT, Client
 
@@ -12,6 +12,8 @@ class Flotilla(Client):
     takes_peers = True
     speaks_ipv6 = True
     stop_signal = signal.SIGINT
+    # A PEM file of the one certificate to believe; the system's if there is none.
+    believes = None
 
     @classmethod
     def missing(cls):
@@ -23,9 +25,10 @@ class Flotilla(Client):
         self.serve()
 
     def fetch(self, host, torrent, directory, peers=(), *options, then=("--seed",), state=("--no-state",)):
-        """`then` is empty for a download that ends when it is complete."""
+        """`torrent` may be a URL. `then` is empty for a download that ends when it is complete."""
         peers = [part for peer in peers for part in ("--peer", peer)]
-        self._run(host, "get", torrent.path, "-o", directory, "--port", PORT, "--json", *peers, *then, *state, *options)
+        source = torrent if isinstance(torrent, str) else torrent.path
+        self._run(host, "get", source, "-o", directory, "--port", PORT, "--json", *peers, *then, *state, *options)
         self.expected_end = not then
 
     def track(self, host, address):
@@ -33,7 +36,8 @@ class Flotilla(Client):
         self._run(host, "tracker", "--http", address, "--udp", address)
 
     def _run(self, host, *args):
-        self.launch(host, [self.stage.flotilla, *args])
+        certificates = {"SSL_CERT_FILE": str(self.believes)} if self.believes else {}
+        self.launch(host, [self.stage.flotilla, *args], env=environment(self.dir) | certificates)
 
     def is_done(self):
         if self.process.poll() is not None and self.process.returncode != 0:

@@ -95,6 +95,10 @@ fn play(
     let started_at = Instant::now();
     exchange(&mut clients, started_at, terminal, interrupt)?;
     terminal.show(&[]);
+    let elapsed = started_at.elapsed();
+    for client in &clients {
+        client.session.shutdown(PATIENCE);
+    }
     let total = layout.total_len();
     for client in &clients {
         let status = client.torrent.status();
@@ -104,7 +108,6 @@ fn play(
             took.map_or_else(String::new, |after| format!(", complete after {}", time(after)));
         terminal.line(&format!("{:<9} received {down}, sent {up}{after}", client.name));
     }
-    let elapsed = started_at.elapsed();
     let copies = clients.len() as u64 - 1;
     let speed = (total * copies) as f64 / elapsed.as_secs_f64().max(0.001);
     let (gave, shared) = (clients[0].torrent.status().uploaded, bytes(total * copies));
@@ -114,9 +117,6 @@ fn play(
         rate(speed as u64),
         bytes(gave),
     ));
-    for client in &clients {
-        client.session.shutdown(PATIENCE);
-    }
     for client in &clients {
         let copy = hash_files(&layout, &dir.join(&client.name), threads, interrupt.flag(), |_| {})?;
         if copy != hashes {
