@@ -6,7 +6,7 @@ use reactor::Reactor;
 use torrent::metainfo::Metainfo;
 use torrent::{Bitfield, PieceIndex};
 
-use crate::disk::{DiskError, Storage};
+use crate::disk::{DiskError, FileStamp, Storage};
 use crate::engine::{Engine, all_pieces};
 use crate::event::EventKind;
 use crate::resume::{ResumeRecord, ResumeStore, trusted};
@@ -20,6 +20,8 @@ pub(crate) struct Beginning {
     /// Pieces that may be.
     pub(crate) doubtful: Vec<PieceIndex>,
     pub(crate) record: Option<ResumeRecord>,
+    /// How the files look.
+    pub(crate) stamps: Vec<Option<FileStamp>>,
 }
 
 /// Compares what is remembered with what is on disk. Reads no payload.
@@ -50,7 +52,7 @@ pub(crate) fn beginning(
         _ if is_anything_there => (nothing, everything()),
         _ => (nothing, Vec::new()),
     };
-    Beginning { trusted, doubtful, record }
+    Beginning { trusted, doubtful, record, stamps }
 }
 
 impl Engine {
@@ -66,6 +68,9 @@ impl Engine {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         task.checks += 1;
         let number = task.checks;
+        task.swarm.abandon_open();
+        task.storing.clear();
+        task.verify_later.clear();
         let storage = Arc::clone(&task.storage);
         task.stage = Stage::Checking(Check {
             number,
@@ -79,9 +84,27 @@ impl Engine {
         self.close_peers(id, "hash checking", reactor);
         // The files are taken as they are now, whatever became of them.
         reactor.offload(
-            move || storage.close_files(),
-            move |(), engine, reactor| engine.check_more(id, number, reactor),
+            move || {
+                storage.close_files();
+                storage.file_stamps()
+            },
+            move |stamps, engine, reactor| {
+                engine.stamp_unknown(id, stamps);
+                engine.check_more(id, number, reactor);
+            },
         );
+    }
+
+    /// Files of which nothing is believed are about to be hashed, and look so.
+    fn stamp_unknown(&mut self, id: TaskId, now: Vec<Option<FileStamp>>) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let Stage::Checking(Check { found: Some(trusted), .. }) = &task.stage else { return };
+        let layout = task.metainfo.layout();
+        for (file, (stamp, now)) in task.stamps.iter_mut().zip(now).enumerate() {
+            if !layout.file_pieces(file).any(|piece| trusted.has(PieceIndex(piece))) {
+                *stamp = now;
+            }
+        }
     }
 
     /// Keeps the disk threads busy with the check; ends it when all is hashed.
@@ -163,16 +186,22 @@ impl Engine {
             (Arc::clone(&task.metainfo), task.priorities.clone(), task.is_sequential);
         let mut swarm = self.new_swarm(now, &metainfo, have, &priorities, is_sequential);
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        task.earlier.0 += task.swarm.downloaded();
-        task.earlier.1 += task.swarm.uploaded();
+        for totals in [&mut task.earlier, &mut task.this_run] {
+            totals.0 += task.swarm.downloaded();
+            totals.1 += task.swarm.uploaded();
+        }
         std::mem::swap(&mut swarm.known, &mut task.swarm.known);
         task.swarm = swarm;
+        task.reading.clear();
         task.swarm.set_upload_capacity(task.upload_limit.or(self.config.limits.upload));
         task.is_dirty = true;
         task.save_at = now;
         task.completed_at = task.swarm.is_completed().then_some(now);
         task.stage = if is_paused { Stage::Paused } else { Stage::Running };
-        if !is_paused {
+        if is_paused {
+            task.announcer.stop(now);
+            self.drive_trackers(id, reactor);
+        } else {
             self.run(id, reactor);
         }
         self.state_changed(id, reactor);

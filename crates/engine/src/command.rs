@@ -39,10 +39,10 @@ impl Engine {
         self.tasks.insert(id, task);
         self.add_addresses(id, &options.peers, Source::Manual, reactor);
         let store = self.store.clone();
-        let AddOptions { check, is_paused, .. } = options;
+        let check = options.check;
         reactor.offload(
             move || beginning(&metainfo, &storage, store.as_deref(), check),
-            move |beginning, engine, reactor| engine.begun(id, beginning, is_paused, reactor),
+            move |beginning, engine, reactor| engine.begun(id, beginning, reactor),
         );
         Some((id, published))
     }
@@ -80,7 +80,7 @@ impl Engine {
             priorities: options.priorities.clone(),
             wanted_lens: Cell::new(None),
             is_sequential: options.is_sequential,
-            stage: Stage::Checking(Check::default()),
+            stage: Stage::Checking(Check { then_pause: options.is_paused, ..Check::default() }),
             checks: 0,
             swarm,
             announcer,
@@ -91,6 +91,8 @@ impl Engine {
             up: TokenBucket::new(now, options.upload_limit),
             published: Published::default(),
             earlier: (0, 0),
+            this_run: (0, 0),
+            stamps: Vec::new(),
             is_dirty: false,
             save_at: now,
             is_saving: false,
@@ -107,23 +109,20 @@ impl Engine {
     }
 
     /// It is known what was remembered of a torrent and what has changed since.
-    fn begun(
-        &mut self,
-        id: TaskId,
-        beginning: Beginning,
-        is_paused: bool,
-        reactor: &mut Reactor<Self>,
-    ) {
-        let Beginning { trusted, doubtful, record } = beginning;
+    fn begun(&mut self, id: TaskId, beginning: Beginning, reactor: &mut Reactor<Self>) {
+        let Beginning { trusted, doubtful, record, stamps } = beginning;
         let Some(task) = self.tasks.get_mut(&id) else { return };
+        // It may have been stopped meanwhile, or told to pause.
+        let Stage::Checking(Check { then_pause, .. }) = task.stage else { return };
+        task.stamps = stamps;
         if let Some(record) = record {
             task.earlier = (record.downloaded, record.uploaded);
             self.add_addresses(id, &record.peers, Source::Resume, reactor);
         }
         if doubtful.is_empty() {
-            self.begin(id, trusted, is_paused, reactor);
+            self.begin(id, trusted, then_pause, reactor);
         } else {
-            self.start_check(id, trusted, doubtful, is_paused, reactor);
+            self.start_check(id, trusted, doubtful, then_pause, reactor);
         }
     }
 
@@ -140,7 +139,7 @@ impl Engine {
                 self.state_changed(id, reactor);
             }
             // What failed does nothing already, and has to be looked at before it goes on.
-            Stage::Paused | Stage::Failed(_) | Stage::Stopped => {}
+            Stage::Paused | Stage::Failed(_) | Stage::Stopped { .. } => {}
         }
     }
 
@@ -163,14 +162,14 @@ impl Engine {
                 let nothing = Bitfield::none(have.len());
                 self.start_check(id, nothing, doubtful, false, reactor);
             }
-            Stage::Running | Stage::Stopped => {}
+            Stage::Running | Stage::Stopped { .. } => {}
         }
     }
 
     pub(crate) fn recheck(&mut self, id: TaskId, reactor: &mut Reactor<Self>) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let then_pause = match task.stage {
-            Stage::Checking(_) | Stage::Stopped => return,
+            Stage::Checking(_) | Stage::Stopped { .. } => return,
             Stage::Paused => true,
             Stage::Running | Stage::Failed(_) => false,
         };
@@ -183,7 +182,7 @@ impl Engine {
     pub(crate) fn remove(&mut self, id: TaskId, reactor: &mut Reactor<Self>) {
         self.close_peers(id, "removed", reactor);
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        task.stage = Stage::Stopped;
+        task.stage = Stage::Stopped { is_in_doubt: true };
         task.announcer.stop(reactor.now());
         self.state_changed(id, reactor);
         self.drive_trackers(id, reactor);
@@ -296,7 +295,8 @@ impl Engine {
         for id in ids {
             let Some(task) = self.tasks.get_mut(&id) else { continue };
             task.announcer.stop(reactor.now());
-            task.stage = Stage::Stopped;
+            let is_in_doubt = matches!(task.stage, Stage::Checking(_) | Stage::Failed(_));
+            task.stage = Stage::Stopped { is_in_doubt };
             self.close_peers(id, "we stop", reactor);
             self.drive_trackers(id, reactor);
             self.save(id, reactor);

@@ -5,7 +5,7 @@
 //! in who comes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -59,9 +59,9 @@ pub(crate) struct Engine {
     pub(crate) disk_buffers: BufferPool,
     pub(crate) scratch: Option<Buffer>,
     /// Connections that would read, were there room in memory.
-    pub(crate) waiting_for_disk: VecDeque<Token>,
+    pub(crate) waiting_for_disk: VecDeque<(TaskId, PeerKey, Token)>,
     /// Connections that would read, were there allowance.
-    pub(crate) waiting_to_read: VecDeque<Token>,
+    pub(crate) waiting_to_read: VecDeque<(TaskId, PeerKey, Token)>,
     /// Peers that would be sent to, were there allowance.
     pub(crate) waiting_to_send: VecDeque<(TaskId, PeerKey)>,
     pub(crate) throttle: Option<TimerId>,
@@ -203,8 +203,10 @@ impl Engine {
                 let Some(task) = self.tasks.get_mut(&id) else { return };
                 task.connections.remove(&key);
                 task.reading.remove(&key);
+                let ending =
+                    if task.swarm.is_useless(key) { Ending::NoUse } else { ending(reason) };
                 task.swarm.remove_peer(key);
-                task.swarm.known.disconnected(now, addr, ending(reason));
+                task.swarm.known.disconnected(now, addr, ending);
                 self.publish(id, &EventKind::PeerDisconnected { addr, reason: reason.to_string() });
                 self.drain(id, reactor);
             }
@@ -225,7 +227,6 @@ impl Engine {
         let options = ConnectOptions {
             bind: self.config.listen.bind,
             timeout: CONNECT_PATIENCE,
-            congestion: self.config.congestion.clone(),
             ..ConnectOptions::default()
         };
         let Some(task) = self.tasks.get_mut(&id) else { return };
@@ -275,7 +276,7 @@ impl Engine {
     /// A connection came in. Returns whether it may stay until it has shaken hands.
     pub(crate) fn admits(&self, ip: IpAddr) -> bool {
         let limits = &self.config.limits;
-        let from_host = self.incoming_per_host.get(&ip).copied().unwrap_or(0);
+        let from_host = self.incoming_per_host.get(&host_of(ip)).copied().unwrap_or(0);
         !self.is_stopping
             && self.connections.len() < limits.connections_max
             && from_host < limits.connections_per_host_max
@@ -286,8 +287,8 @@ impl Engine {
     /// An admitted connection has its token.
     pub(crate) fn admitted(&mut self, token: Token, ip: IpAddr, reactor: &mut Reactor<Self>) {
         self.connections.insert(token);
-        self.incoming.insert(token, ip);
-        *self.incoming_per_host.entry(ip).or_default() += 1;
+        self.incoming.insert(token, host_of(ip));
+        *self.incoming_per_host.entry(host_of(ip)).or_default() += 1;
         reactor.set_deadline(token, Some(reactor.now() + GREETING_PATIENCE));
     }
 
@@ -309,11 +310,12 @@ impl Engine {
     /// Stops a torrent because of its disk; it goes on after a resume.
     pub(crate) fn fail(&mut self, id: TaskId, why: String, reactor: &mut Reactor<Self>) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        if matches!(task.stage, Stage::Failed(_) | Stage::Stopped) {
+        if matches!(task.stage, Stage::Failed(_) | Stage::Stopped { .. }) {
             return;
         }
-        tracing::error!(torrent = %task.info_hash(), %why, "stopped");
+        tracing::warn!(torrent = %task.info_hash(), %why, "stopped");
         let was_checking = matches!(task.stage, Stage::Checking(_));
+        task.swarm.abandon_open();
         task.stage = Stage::Failed(Failure { why: why.clone(), was_checking });
         task.announcer.stop(reactor.now());
         self.publish(id, &EventKind::DiskFailed(why));
@@ -339,6 +341,10 @@ impl Engine {
     /// Called a few times a second while the session lives.
     pub(crate) fn tick(&mut self, reactor: &mut Reactor<Self>) {
         let now = reactor.now();
+        // First, so that nothing that goes wrong below ends the ticking.
+        if !self.is_stopping {
+            reactor.add_timer(now + TICK, |engine, reactor| engine.tick(reactor));
+        }
         let is_telling = now >= self.tell_at;
         if is_telling {
             self.tell_at = now + TELL_EVERY;
@@ -358,9 +364,15 @@ impl Engine {
             self.pump_all_uploads(id, reactor);
             self.save_if_due(id, reactor);
         }
-        if !self.is_stopping {
-            reactor.add_timer(now + TICK, |engine, reactor| engine.tick(reactor));
-        }
+        self.resume_reading(reactor);
+    }
+}
+
+/// Who is behind an address: with IPv6 everyone has a network of 2^64 of them.
+fn host_of(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 

@@ -79,11 +79,7 @@ impl Engine {
     ) -> io::Result<Vec<SocketAddr>> {
         let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
         let families = config.bind.as_ref().map_or(&any[..], std::slice::from_ref);
-        let options = ListenOptions {
-            v6_only: true,
-            congestion: self.config.congestion.clone(),
-            ..ListenOptions::default()
-        };
+        let options = ListenOptions { v6_only: true, ..ListenOptions::default() };
         let mut doors: Vec<(Token, SocketAddr)> = Vec::new();
         let mut port = port;
         let mut failure = None;

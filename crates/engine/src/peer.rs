@@ -122,7 +122,9 @@ impl PeerConnection {
         reactor: &mut Reactor<Engine>,
     ) -> Result<(), HandlerError> {
         let Stage::Talking { task, key, inbox } = &mut self.stage else { return Ok(()) };
-        let Some(allowed) = engine.allow_reading(*task, token, reactor) else { return Ok(()) };
+        let Some(allowed) = engine.allow_reading(*task, *key, token, reactor) else {
+            return Ok(());
+        };
         let mut buffer = engine.scratch.take().unwrap_or_else(|| engine.read_buffers.take());
         let pending = inbox.pending_mut();
         let pending_len = pending.len().min(allowed);

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
@@ -28,22 +28,16 @@ pub struct ResumeStore {
 /// One torrent, as it was when last saved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResumeRecord {
-    /// The torrent file.
-    pub metainfo: Arc<[u8]>,
     /// The folder that its files are in.
     pub dir: PathBuf,
     /// The pieces that were verified.
     pub bits: Bitfield,
     /// How each file looked; `None` if it was not there.
     pub stamps: Vec<Option<FileStamp>>,
-    /// A priority for each file, or empty.
-    pub priorities: Vec<u8>,
     /// Payload from peers, in bytes, over all runs.
     pub downloaded: u64,
     /// Payload to peers, in bytes, over all runs.
     pub uploaded: u64,
-    /// It was told to do nothing.
-    pub is_paused: bool,
     /// Where peers were; at most 200.
     pub peers: Vec<SocketAddr>,
 }
@@ -212,16 +206,13 @@ impl ResumeRecord {
         };
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         self.peers.iter().take(PEERS_MAX).for_each(|addr| compact::append(*addr, &mut v4, &mut v6));
-        let entries: [(&str, OwnedValue); 12] = [
+        let entries: [(&str, OwnedValue); 9] = [
             ("bits", OwnedValue::Bytes(self.bits.as_bytes().to_vec())),
             ("dir", OwnedValue::Bytes(path_bytes(&self.dir))),
             ("downloaded", number(self.downloaded)),
-            ("metainfo", OwnedValue::Bytes(self.metainfo.to_vec())),
-            ("paused", number(self.is_paused.into())),
             ("peers", OwnedValue::Bytes(v4)),
             ("peers6", OwnedValue::Bytes(v6)),
             ("pieces", number(self.bits.len().into())),
-            ("priorities", OwnedValue::Bytes(self.priorities.clone())),
             ("stamps", OwnedValue::List(self.stamps.iter().map(stamp).collect())),
             ("uploaded", number(self.uploaded)),
             ("version", OwnedValue::Integer(VERSION)),
@@ -252,14 +243,11 @@ impl ResumeRecord {
         let pieces = u32::try_from(number(b"pieces")?).ok()?;
         let peers = compact::parse_v4(text(b"peers")?).chain(compact::parse_v6(text(b"peers6")?));
         Some(Self {
-            metainfo: text(b"metainfo")?.into(),
             dir: path_from(text(b"dir")?),
             bits: Bitfield::from_bytes(text(b"bits")?, pieces)?,
             stamps: dict.get(b"stamps")?.as_list()?.iter().map(stamp).collect::<Option<_>>()?,
-            priorities: text(b"priorities")?.to_vec(),
             downloaded: number(b"downloaded")?,
             uploaded: number(b"uploaded")?,
-            is_paused: integer(b"paused")? != 0,
             peers: peers.take(PEERS_MAX).collect(),
         })
     }
@@ -358,14 +346,11 @@ mod tests {
         bits.set(PieceIndex(0));
         bits.set(PieceIndex(2));
         ResumeRecord {
-            metainfo: b"de"[..].into(),
             dir: "/some/where".into(),
             bits,
             stamps: vec![Some(FileStamp { len: 7, mtime_ns: -1_234_567_890_123_456_789 }), None],
-            priorities: vec![4, 0],
             downloaded: 10,
             uploaded: u64::MAX >> 1,
-            is_paused: true,
             peers: vec!["10.0.0.1:1".parse().expect("valid"), "[::1]:2".parse().expect("valid")],
         }
     }

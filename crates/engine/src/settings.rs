@@ -22,8 +22,6 @@ pub struct SessionConfig {
     pub open_files_max: usize,
     /// Threads for reading, writing and hashing.
     pub disk_threads: usize,
-    /// TCP congestion control for peers, if not the system's; for measurements.
-    pub congestion: Option<String>,
     /// Fixes every random choice; for tests.
     pub seed: Option<u64>,
 }
@@ -92,7 +90,6 @@ impl Default for SessionConfig {
             user_agent: concat!("Flotilla/", env!("CARGO_PKG_VERSION")).to_owned(),
             open_files_max: 128,
             disk_threads: 2,
-            congestion: None,
             seed: None,
         }
     }

@@ -15,7 +15,7 @@ use crate::engine::{DISK_BUFFER_LEN, Engine};
 use crate::event::EventKind;
 use crate::hasher;
 use crate::peer::UPLOAD_HIGH;
-use crate::task::TaskId;
+use crate::task::{Stage, Task, TaskId};
 
 impl Engine {
     pub(crate) fn handle_messages(
@@ -98,10 +98,16 @@ impl Engine {
         let storage = Arc::clone(&task.storage);
         let expected = task.metainfo.piece_hash(job.piece);
         let piece_len = task.metainfo.layout().len_of(job.piece);
-        let (piece, len) = (job.piece, held_len(&job));
+        let (piece, len, of_swarm) = (job.piece, held_len(&job), task.checks);
         reactor.offload(
             move || hasher::verify_and_write(&storage, job, piece_len, expected),
-            move |done, engine, reactor| engine.verified(id, piece, len, done, reactor),
+            move |done, engine, reactor| {
+                let is_present = engine.tasks.get(&id).is_some_and(|task| task.checks == of_swarm);
+                // A check began meanwhile: it sees for itself what is on disk.
+                if is_present {
+                    engine.verified(id, piece, len, done, reactor);
+                }
+            },
         );
     }
 
@@ -118,7 +124,7 @@ impl Engine {
             Err(error) => (Verdict::Lost, Some(error)),
         };
         if let Some(task) = self.tasks.get_mut(&id) {
-            task.swarm.handle_verdict(reactor.now(), piece, len, verdict);
+            task.swarm.handle_verdict(piece, len, verdict);
         }
         if let Some(error) = error {
             self.fail(id, error.to_string(), reactor);
@@ -131,7 +137,7 @@ impl Engine {
     fn store_unverified(&mut self, id: TaskId, job: VerifyJob, reactor: &mut Reactor<Self>) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let storage = Arc::clone(&task.storage);
-        let (piece, len) = (job.piece, held_len(&job));
+        let (piece, len, of_swarm) = (job.piece, held_len(&job), task.checks);
         *task.storing.entry(piece).or_default() += 1;
         reactor.offload(
             move || {
@@ -140,39 +146,63 @@ impl Engine {
                     .try_for_each(|(offset, data)| storage.write(piece, offset, &[data]))
             },
             move |done: Result<(), DiskError>, engine, reactor| {
-                let Some(task) = engine.tasks.get_mut(&id) else { return };
-                task.swarm.handle_stored(len);
-                if let Some(count @ 2..) = task.storing.get_mut(&piece) {
-                    *count -= 1;
-                } else {
-                    task.storing.remove(&piece);
-                }
-                let ready: Vec<VerifyJob> = task
-                    .verify_later
-                    .extract_if(.., |job| !task.storing.contains_key(&job.piece))
-                    .collect();
-                match done {
-                    Ok(()) => ready.into_iter().for_each(|job| engine.verify(id, job, reactor)),
-                    Err(error) => engine.fail(id, error.to_string(), reactor),
-                }
-                engine.resume_reading(reactor);
-                engine.drain(id, reactor);
+                engine.stored(id, piece, len, of_swarm, done, reactor);
             },
         );
+    }
+
+    fn stored(
+        &mut self,
+        id: TaskId,
+        piece: PieceIndex,
+        len: u64,
+        of_swarm: u64,
+        done: Result<(), DiskError>,
+        reactor: &mut Reactor<Self>,
+    ) {
+        if let Some(task) = self.tasks.get_mut(&id).filter(|task| task.checks == of_swarm) {
+            task.swarm.handle_stored(len);
+            if let Some(count @ 2..) = task.storing.get_mut(&piece) {
+                *count -= 1;
+            } else {
+                task.storing.remove(&piece);
+            }
+            let (storing, later) = (&task.storing, &mut task.verify_later);
+            let ready: Vec<VerifyJob> =
+                later.extract_if(.., |job| !storing.contains_key(&job.piece)).collect();
+            for job in ready {
+                match &done {
+                    Ok(()) => self.verify(id, job, reactor),
+                    Err(_) => self.lose(id, &job),
+                }
+            }
+            if let Err(error) = done {
+                self.fail(id, error.to_string(), reactor);
+            }
+        }
+        self.resume_reading(reactor);
+        self.drain(id, reactor);
+    }
+
+    /// A piece cannot be verified: some of it is not on disk.
+    fn lose(&mut self, id: TaskId, job: &VerifyJob) {
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.swarm.handle_verdict(job.piece, held_len(job), Verdict::Lost);
+        }
     }
 
     /// How many bytes a connection may read now; `None` if it has to wait, and will be woken.
     pub(crate) fn allow_reading(
         &mut self,
         id: TaskId,
+        key: PeerKey,
         token: Token,
         reactor: &mut Reactor<Self>,
     ) -> Option<usize> {
         let now = reactor.now();
-        let held: u64 = self.tasks.values().map(|task| task.swarm.held_len()).sum();
-        if held >= self.config.limits.memory_max {
+        if self.is_memory_short() {
             reactor.pause(token);
-            self.waiting_for_disk.push_back(token);
+            self.waiting_for_disk.push_back((id, key, token));
             self.relieve(reactor);
             return None;
         }
@@ -180,17 +210,24 @@ impl Engine {
         let allowance = self.down.available(now).min(task.down.available(now));
         if allowance < READ_LEN_MIN {
             reactor.pause(token);
-            self.waiting_to_read.push_back(token);
+            self.waiting_to_read.push_back((id, key, token));
             self.start_throttle(reactor);
             return None;
         }
         Some(usize::try_from(allowance).unwrap_or(usize::MAX))
     }
 
+    fn is_memory_short(&self) -> bool {
+        let held: u64 = self.tasks.values().map(|task| task.swarm.held_len()).sum();
+        held >= self.config.limits.memory_max
+    }
+
     /// Memory is short: the torrent that holds most, whichever it is and whether or not anything comes
     /// for it, writes some of it.
     fn relieve(&mut self, reactor: &mut Reactor<Self>) {
-        let relievable = self.tasks.iter_mut().filter(|(_, task)| task.storing.is_empty());
+        let may_write = |task: &Task| matches!(task.stage, Stage::Running | Stage::Paused);
+        let relievable =
+            self.tasks.iter_mut().filter(|(_, task)| may_write(task) && task.storing.is_empty());
         let fullest = relievable.max_by_key(|(_, task)| task.swarm.held_len());
         if let Some((&id, task)) = fullest {
             task.swarm.relieve();
@@ -206,11 +243,22 @@ impl Engine {
         }
     }
 
-    /// Memory is free again: lets connections go on that waited for it.
-    fn resume_reading(&mut self, reactor: &mut Reactor<Self>) {
-        for token in self.waiting_for_disk.drain(..) {
-            reactor.resume(token);
+    /// If memory is free again, lets connections go on that waited for it.
+    pub(crate) fn resume_reading(&mut self, reactor: &mut Reactor<Self>) {
+        if self.waiting_for_disk.is_empty() || self.is_memory_short() {
+            return;
         }
+        for (id, key, token) in std::mem::take(&mut self.waiting_for_disk) {
+            self.let_read(id, key, token, reactor);
+        }
+    }
+
+    /// A connection goes on that we held up: its silence was ours.
+    fn let_read(&mut self, id: TaskId, key: PeerKey, token: Token, reactor: &mut Reactor<Self>) {
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.swarm.excuse(reactor.now(), key);
+        }
+        reactor.resume(token);
     }
 
     /// Wakes those who wait for allowance, soon.
@@ -219,12 +267,16 @@ impl Engine {
             let at = reactor.now() + THROTTLE_TICK;
             self.throttle = Some(reactor.add_timer(at, |engine, reactor| {
                 engine.throttle = None;
-                for token in std::mem::take(&mut engine.waiting_to_read) {
-                    reactor.resume(token);
+                for (id, key, token) in std::mem::take(&mut engine.waiting_to_read) {
+                    engine.let_read(id, key, token, reactor);
                 }
                 for (id, key) in std::mem::take(&mut engine.waiting_to_send) {
                     engine.pump_uploads(id, key, reactor);
                     engine.drain(id, reactor);
+                }
+                // Whoever came first this time, and had the allowance, comes last next time.
+                if !engine.waiting_to_send.is_empty() {
+                    engine.waiting_to_send.rotate_left(1);
                 }
             }));
         }
@@ -244,7 +296,9 @@ impl Engine {
                 return;
             }
             let allowance = self.up.available(now).min(task.up.available(now));
-            if allowance < SEND_LEN_MIN {
+            // Nobody overtakes those who wait.
+            let is_queue = self.throttle.is_some() && !self.waiting_to_send.is_empty();
+            if allowance < SEND_LEN_MIN || is_queue {
                 if !self.waiting_to_send.contains(&(id, key)) {
                     self.waiting_to_send.push_back((id, key));
                 }
@@ -301,6 +355,8 @@ impl Engine {
 fn write(reactor: &mut Reactor<Engine>, token: Token, bytes: Bytes) {
     if reactor.write(token, bytes).is_err() {
         tracing::trace!(?token, "written to a closed connection");
+    } else if reactor.queued(token) > QUEUED_MAX {
+        reactor.close(token, "it asks and does not listen");
     }
 }
 
@@ -320,6 +376,8 @@ fn read_span(storage: &Storage, buffers: &BufferPool, run: ReadRun) -> Result<By
 }
 
 const READ_LEN_MIN: u64 = 1024;
+/// Well above what we read ahead for a peer: only answers to a flood of small questions get there.
+const QUEUED_MAX: usize = 4 * UPLOAD_HIGH;
 /// A block goes out whole, so the allowance must have grown to the size of one.
 const SEND_LEN_MIN: u64 = 16 * 1024;
 const THROTTLE_TICK: Duration = Duration::from_millis(20);

@@ -13,7 +13,7 @@ use torrent::swarm::{PeerKey, Swarm, VerifyJob};
 use torrent::tracker::{Announcer, TrackerState};
 use torrent::{Bitfield, InfoHash, PieceIndex};
 
-use crate::disk::Storage;
+use crate::disk::{FileStamp, Storage};
 use crate::engine::all_pieces;
 use crate::status::{Published, TorrentState, TorrentStatus};
 
@@ -32,8 +32,8 @@ pub(crate) enum Stage {
     Paused,
     /// The disk failed.
     Failed(Failure),
-    /// The session ends.
-    Stopped,
+    /// The session ends, or it was removed. What is known of its data may not be true.
+    Stopped { is_in_doubt: bool },
 }
 
 /// What is left of a torrent whose disk failed.
@@ -87,6 +87,10 @@ pub(crate) struct Task {
     pub(crate) published: Published,
     /// Payload of earlier runs: down, up.
     pub(crate) earlier: (u64, u64),
+    /// Payload of this run, of swarms before the present one: down, up.
+    pub(crate) this_run: (u64, u64),
+    /// How each file looked when what is believed of it was true.
+    pub(crate) stamps: Vec<Option<FileStamp>>,
     /// Changed since the state was last saved.
     pub(crate) is_dirty: bool,
     pub(crate) save_at: Instant,
@@ -117,7 +121,7 @@ impl Task {
             Stage::Running => TorrentState::Downloading,
             Stage::Paused => TorrentState::Paused,
             Stage::Failed(failure) => TorrentState::Failed(failure.why.clone()),
-            Stage::Stopped => TorrentState::Stopped,
+            Stage::Stopped { .. } => TorrentState::Stopped,
         }
     }
 

@@ -55,8 +55,8 @@ impl Engine {
                         info_hash: task.info_hash(),
                         peer_id: self.peer_id,
                         port: self.port.unwrap_or(0),
-                        uploaded: task.swarm.uploaded(),
-                        downloaded: task.swarm.downloaded(),
+                        uploaded: task.this_run.1 + task.swarm.uploaded(),
+                        downloaded: task.this_run.0 + task.swarm.downloaded(),
                         left: task.left(),
                         event,
                         numwant,
@@ -200,7 +200,6 @@ impl Engine {
         data: &[u8],
         reactor: &mut Reactor<Self>,
     ) {
-        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         for at in (0..self.udp_exchanges.len()).rev() {
             let exchange = &mut self.udp_exchanges[at];
             if exchange.addr == from {

@@ -17,6 +17,13 @@ use torrent::wire::{Message, Reserved};
 use torrent::{Block, PieceIndex};
 
 #[test]
+fn handles_go_to_any_thread() {
+    fn is_handle<T: Clone + Send + Sync>() {}
+    is_handle::<Session>();
+    is_handle::<engine::Torrent>();
+}
+
+#[test]
 fn all_files_come_over_whatever_the_family() {
     for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
         let payload = Payload::new();

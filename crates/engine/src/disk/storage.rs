@@ -257,14 +257,16 @@ impl Storage {
         files.try_for_each(|file| self.files.cut_to_length(file))
     }
 
-    /// Waits until everything that was written is on the disk.
+    /// Waits until everything that was written is on the disk. Returns which files we wrote since the
+    /// last time: those that look otherwise now because of us.
     ///
     /// # Errors
-    /// What the system has to say, perhaps about bytes that it took long ago.
-    pub fn sync(&self) -> Result<(), DiskError> {
-        self.files.sync()?;
+    /// What the system has to say, perhaps about bytes that it took long ago; and if a file that we
+    /// wrote is gone.
+    pub fn sync(&self) -> Result<Vec<usize>, DiskError> {
+        let written = self.files.sync()?;
         self.with_part(|part| part.sync())?;
-        Ok(())
+        Ok(written)
     }
 
     /// Closes all files, and forgets what was known of them. They are opened again, as they are then, when

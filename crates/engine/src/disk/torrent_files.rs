@@ -38,8 +38,17 @@ pub(super) struct TorrentFiles {
 struct FileState {
     /// One more than the length that the file has had for certain; 0 while nothing is known of it.
     len_known: AtomicU64,
-    /// Whether it was written since it was last synced.
-    is_dirty: AtomicBool,
+    /// Whether something may not be on the disk yet: we wrote, or another run did before it was killed.
+    is_unsynced: AtomicBool,
+    /// Whether we wrote since that was last asked.
+    is_written: AtomicBool,
+}
+
+impl FileState {
+    fn wrote(&self) {
+        self.is_unsynced.store(true, Ordering::Release);
+        self.is_written.store(true, Ordering::Release);
+    }
 }
 
 impl TorrentFiles {
@@ -60,8 +69,9 @@ impl TorrentFiles {
     pub(super) fn write(&self, span: Span, slices: &mut [IoSlice<'_>]) -> Result<(), DiskError> {
         let file = self.open(span.file, true)?;
         let state = &self.states[span.file];
-        state.is_dirty.store(true, Ordering::Release);
         write_all_at(&file, slices, span.offset).map_err(self.fault(span.file))?;
+        // Not before: a sync in between would take the note and miss the data.
+        state.wrote();
         let end = span.offset + u64::from(span.len);
         state.len_known.fetch_max(end + 1, Ordering::AcqRel);
         Ok(())
@@ -91,7 +101,7 @@ impl TorrentFiles {
         if found.len() < len {
             file_io::allocate(&open, len).map_err(self.fault(file))?;
             self.states[file].len_known.fetch_max(len + 1, Ordering::AcqRel);
-            self.states[file].is_dirty.store(true, Ordering::Release);
+            self.states[file].wrote();
         }
         Ok(())
     }
@@ -103,6 +113,7 @@ impl TorrentFiles {
             let open = self.open(file, true)?;
             open.set_len(len).map_err(|source| DiskError::from_io(&self.path(file), source))?;
             self.states[file].len_known.store(len + 1, Ordering::Release);
+            self.states[file].wrote();
         }
         Ok(())
     }
@@ -118,24 +129,29 @@ impl TorrentFiles {
         Some(FileStamp { len, mtime_ns: seconds * 1_000_000_000 + nanoseconds })
     }
 
-    /// Waits until everything that was written is on the disk. A file that is gone is not missed here.
-    pub(super) fn sync(&self) -> Result<(), DiskError> {
+    /// Waits until everything that was written is on the disk. Returns the files that we wrote since
+    /// the last time.
+    pub(super) fn sync(&self) -> Result<Vec<usize>, DiskError> {
+        let mut written = Vec::new();
         for (file, state) in self.states.iter().enumerate() {
-            if !state.is_dirty.swap(false, Ordering::AcqRel) {
+            let is_written = state.is_written.swap(false, Ordering::AcqRel);
+            if !state.is_unsynced.swap(false, Ordering::AcqRel) && !is_written {
                 continue;
             }
             let synced = self.open(file, false).and_then(|open| {
                 open.sync_data().map_err(|source| DiskError::from_io(&self.path(file), source))
             });
             match synced {
-                Err(error) if !error.is_absence() => {
-                    state.is_dirty.store(true, Ordering::Release);
+                // What we never wrote may be missing.
+                Err(error) if is_written || !error.is_absence() => {
+                    state.wrote();
                     return Err(error);
                 }
                 Ok(()) | Err(_) => {}
             }
+            written.extend(is_written.then_some(file));
         }
-        Ok(())
+        Ok(written)
     }
 
     /// Closes all files, and forgets what was known of them.
@@ -143,6 +159,7 @@ impl TorrentFiles {
         self.pool.close_all(self.owner);
         for state in &self.states {
             state.len_known.store(0, Ordering::Release);
+            state.is_unsynced.store(true, Ordering::Release);
         }
     }
 
@@ -171,6 +188,8 @@ impl TorrentFiles {
         if len.saturating_add(1) < len_known {
             return Err(DiskError::Shortened { path: self.path(file) });
         }
+        // What is past its end may be cut off at any time.
+        let len = len.min(entry.len);
         state.len_known.fetch_max(len.saturating_add(1), Ordering::AcqRel);
         Ok(open)
     }

@@ -103,8 +103,11 @@ impl Swarm {
         let block = Block { piece, offset, len: data.len() as u32 };
         let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
         let len = u64::from(block.len);
+        // Whether its request still counted as one that the block was asked of.
+        let mut is_counted = false;
         match peer.take_asked(block) {
             Some(asked) => {
+                is_counted = !asked.is_released;
                 peer.pipeline.block_arrived(now, now.saturating_duration_since(asked.at));
                 peer.block_at = now;
                 peer.is_snubbed = false;
@@ -123,12 +126,19 @@ impl Swarm {
         peer.down.add(now, len);
         peer.downloaded += len;
         let from = peer.ip();
-        self.keep_block(key, from, block, data);
+        self.keep_block(key, from, is_counted, block, data);
         Ok(())
     }
 
     /// Puts a block into its piece, unless it is there already.
-    fn keep_block(&mut self, key: PeerKey, from: IpAddr, block: Block, data: Bytes) {
+    fn keep_block(
+        &mut self,
+        key: PeerKey,
+        from: IpAddr,
+        is_counted: bool,
+        block: Block,
+        data: Bytes,
+    ) {
         let len = u64::from(block.len);
         let Some(open) = self.open.get_mut(&block.piece) else {
             self.wasted += len;
@@ -160,12 +170,12 @@ impl Swarm {
                 wants_digests,
             }));
         }
-        if asked_of > 1 {
+        if asked_of > u8::from(is_counted) {
             self.cancel_elsewhere(key, block);
         }
     }
 
-    /// The endgame asked several peers for the same block; one was enough.
+    /// Several peers were asked for the same block, at the end or because one was slow; one was enough.
     fn cancel_elsewhere(&mut self, except: PeerKey, block: Block) {
         for (&key, peer) in &mut self.peers {
             if key != except && peer.take_asked(block).is_some() {
@@ -197,13 +207,30 @@ impl Swarm {
         }
     }
 
+    /// The disk has failed, or what is on it is looked at anew: pieces that are not whole are begun
+    /// again, some day.
+    pub fn abandon_open(&mut self) {
+        let unfinished: Vec<PieceIndex> = self
+            .open
+            .iter()
+            .filter(|(_, open)| !open.is_verifying)
+            .map(|(&piece, _)| piece)
+            .collect();
+        for piece in unfinished {
+            let Some(mut open) = self.open.remove(&piece) else { continue };
+            let held: u64 = open.take_held().iter().map(|(_, data)| data.len() as u64).sum();
+            self.held_len = self.held_len.saturating_sub(held);
+            self.reopen(piece);
+        }
+    }
+
     /// The blocks of an [`Output::Store`] have left memory: `len` bytes.
     pub const fn handle_stored(&mut self, len: u64) {
         self.held_len = self.held_len.saturating_sub(len);
     }
 
     /// The disk has said what an [`Output::Verify`] was worth; `len` bytes of memory are free again.
-    pub fn handle_verdict(&mut self, now: Instant, piece: PieceIndex, len: u64, verdict: Verdict) {
+    pub fn handle_verdict(&mut self, piece: PieceIndex, len: u64, verdict: Verdict) {
         self.held_len = self.held_len.saturating_sub(len);
         let Some(open) = self.open.remove(&piece) else { return };
         match verdict {
@@ -214,7 +241,7 @@ impl Swarm {
                 {
                     self.ban(ip);
                 }
-                self.add_piece(now, piece);
+                self.add_piece(piece);
             }
             Verdict::Bad(digests) => {
                 self.wasted += u64::from(self.layout.len_of(piece));
@@ -263,7 +290,7 @@ impl Swarm {
     }
 
     /// A piece is on disk and its hash is right: everyone may know.
-    fn add_piece(&mut self, _now: Instant, piece: PieceIndex) {
+    fn add_piece(&mut self, piece: PieceIndex) {
         if !self.have.set(piece) {
             return;
         }

@@ -138,6 +138,7 @@ pub struct Swarm {
     held_len: u64,
     tick_at: Instant,
     is_completed: bool,
+    was_endgame: bool,
     upload_capacity: Option<u64>,
     down: RateMeter,
     up: RateMeter,
@@ -183,6 +184,7 @@ impl Swarm {
             held_len: 0,
             tick_at: now,
             is_completed,
+            was_endgame: false,
             upload_capacity: None,
             down: RateMeter::new(now),
             up: RateMeter::new(now),
@@ -235,6 +237,18 @@ impl Swarm {
         self.disown(key);
     }
 
+    /// The caller did not read from this peer for a while: its silence is no fault of its own.
+    pub fn excuse(&mut self, now: Instant, key: PeerKey) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            (peer.received_at, peer.block_at) = (now, now);
+        }
+    }
+
+    /// Whether neither side has a use for the other: both have all that they want.
+    pub fn is_useless(&self, key: PeerKey) -> bool {
+        self.is_completed && self.peers.get(&key).is_some_and(Peer::is_seed)
+    }
+
     /// Takes the next thing to do, until there is none.
     pub fn poll_output(&mut self, now: Instant) -> Option<Output> {
         if let Some(output) = self.outputs.pop_front() {
@@ -259,7 +273,13 @@ impl Swarm {
         if now < self.tick_at {
             return;
         }
-        self.tick_at = now + if self.is_endgame() { ENDGAME_TICK } else { TICK };
+        let is_endgame = self.is_endgame();
+        if is_endgame && !self.was_endgame {
+            // Whoever found nothing to ask for may ask again now for what is late elsewhere.
+            self.supply += 1;
+        }
+        self.was_endgame = is_endgame;
+        self.tick_at = now + if is_endgame { ENDGAME_TICK } else { TICK };
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
         for key in keys {
             self.tick_peer(now, key);

@@ -36,6 +36,8 @@ pub enum Source {
 pub enum Ending {
     /// In order: it may be dialled again soon, if there is reason to.
     Useful,
+    /// In order, and there is nothing that either could give the other.
+    NoUse,
     /// It went away.
     Refused,
     /// It broke the protocol.
@@ -142,9 +144,13 @@ impl PeerList {
             return;
         }
         match ending {
-            Ending::Useful | Ending::Refused => {
-                let wait = if ending == Ending::Useful { BACKOFF_MAX / 60 } else { BACKOFF_FIRST };
-                if let Some(known) = self.known.get_mut(&canonical(addr)) {
+            Ending::Useful | Ending::NoUse | Ending::Refused => {
+                let wait = match ending {
+                    Ending::NoUse => BACKOFF_MAX,
+                    Ending::Useful => BACKOFF_MAX / 60,
+                    Ending::Refused | Ending::Fault => BACKOFF_FIRST,
+                };
+                if let Some(known) = self.known.get_mut(&addr) {
                     known.failures = 0;
                     known.state = State::Idle { not_before: Some(now + wait) };
                 }
@@ -200,7 +206,7 @@ impl PeerList {
         self.known.is_empty()
     }
 
-    /// Addresses worth remembering for the next run, those that worked first.
+    /// Addresses worth remembering for the next run, those that failed last.
     pub fn iter(&self) -> impl Iterator<Item = SocketAddr> {
         let mut addrs: Vec<(&SocketAddr, &Known)> =
             self.known.iter().filter(|(_, known)| known.source != Source::Incoming).collect();
@@ -231,7 +237,11 @@ impl PeerList {
 
 /// An IPv4 address is the same one inside IPv6.
 fn canonical(addr: SocketAddr) -> SocketAddr {
-    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+    match addr.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::from((ip, addr.port())),
+        // A link-local address is nothing without its scope.
+        IpAddr::V6(_) => addr,
+    }
 }
 
 fn is_dialable(addr: SocketAddr) -> bool {

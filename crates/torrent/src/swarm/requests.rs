@@ -25,7 +25,7 @@ impl Swarm {
             return;
         }
         while room > 0 {
-            let Some(piece) = self.choose_piece(now, key) else {
+            let Some(piece) = self.choose_piece(key) else {
                 self.ask_again(now, key, room);
                 return;
             };
@@ -36,10 +36,11 @@ impl Swarm {
     }
 
     /// A piece with a free block that the peer may be asked for.
-    fn choose_piece(&mut self, _now: Instant, key: PeerKey) -> Option<PieceIndex> {
+    fn choose_piece(&mut self, key: PeerKey) -> Option<PieceIndex> {
         let peer = self.peers.get(&key)?;
         if let Some(piece) = peer.current
             && peer.may_ask(piece)
+            && self.picker.is_wanted(piece)
             && self.open.get(&piece).is_some_and(|open| open.free > 0)
         {
             return Some(piece);
@@ -146,7 +147,8 @@ impl Swarm {
         let ours = time_for(now, peer, peer.asked.len() + 1);
         // Only what would take the other at least twice as long is worth sending twice.
         let is_late = |other: &Peer, at: usize, asked: &Asked| {
-            now.saturating_duration_since(asked.at) >= patience
+            !asked.is_released
+                && now.saturating_duration_since(asked.at) >= patience
                 && time_for(now, other, at + 1) >= ours * 2
         };
         let overdue: Vec<Block> = self
@@ -191,7 +193,10 @@ impl Swarm {
     pub(super) fn is_endgame(&self) -> bool {
         !self.is_completed
             && self.picker.unopened_wanted() == 0
-            && self.open.values().all(|open| open.free == 0)
+            && self
+                .open
+                .iter()
+                .all(|(&piece, open)| open.free == 0 || !self.picker.is_wanted(piece))
     }
 
     /// A request of `key` is off: its block may be asked of others.

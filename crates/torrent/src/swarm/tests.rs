@@ -194,7 +194,7 @@ impl World {
                     } else {
                         Verdict::Bad(digests())
                     };
-                    host.swarm.handle_verdict(now, job.piece, len, verdict);
+                    host.swarm.handle_verdict(job.piece, len, verdict);
                 }
                 Output::Store(job) => {
                     let start = job.piece.index() * self.layout.piece_len() as usize;

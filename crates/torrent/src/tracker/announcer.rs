@@ -383,8 +383,7 @@ impl Tier {
             .map(|tracker| tracker.failures)
             .min();
         let Some(fewest) = fewest else { return };
-        let is_round_over = self.trackers[self.current].failures >= self.trackers[at].failures
-            || self.trackers.len() == 1;
+        let is_round_over = fewest >= self.trackers[at].failures;
         let wait = match fewest.checked_sub(1) {
             Some(doublings) if is_round_over => BACKOFF_FIRST
                 .saturating_mul(2_u32.saturating_pow(doublings.min(10)))

@@ -115,7 +115,7 @@ impl UdpTracker {
     ///
     /// An answer to another request, or a late one, is ignored: anyone can send us datagrams.
     pub fn handle_datagram(&mut self, now: Instant, datagram: &[u8]) {
-        let State::Waiting { transaction_id, .. } = self.state else { return };
+        let State::Waiting { attempt, transaction_id, .. } = self.state else { return };
         let Some((action, rest)) = split_u32(datagram) else { return };
         let Some((answered, body)) = split_u32(rest) else { return };
         if answered != transaction_id {
@@ -128,7 +128,8 @@ impl UdpTracker {
             (ACTION_CONNECT, None) => match body.first_chunk() {
                 Some(&id) => {
                     self.connection_id = Some(u64::from_be_bytes(id));
-                    State::Sending { attempt: 0, now }
+                    // The attempts go on: one that greets and then says nothing is silent, too.
+                    State::Sending { attempt, now }
                 }
                 None => State::Finished(UdpOutput::Failed(TrackerFault::Malformed)),
             },

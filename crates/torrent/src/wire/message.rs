@@ -65,7 +65,7 @@ pub struct MessageLimits {
     /// A bitfield's data, in bytes: exactly one is right, and only a check against the number of
     /// pieces can say which.
     pub bitfield_len: usize,
-    /// The payload of an extended message, in bytes. Default: 1 MiB.
+    /// The payload of an extended message, in bytes. Default: 64 KiB, four times the longest that is usual.
     pub extended_len: usize,
     /// A block, in bytes. Default: 128 KiB.
     pub piece_data_len: usize,
@@ -74,7 +74,7 @@ pub struct MessageLimits {
 impl Default for MessageLimits {
     /// For a torrent of at most 65,536 pieces.
     fn default() -> Self {
-        Self { bitfield_len: 8192, extended_len: 1024 * 1024, piece_data_len: 128 * 1024 }
+        Self { bitfield_len: 8192, extended_len: 64 * 1024, piece_data_len: 128 * 1024 }
     }
 }
 
