@@ -206,9 +206,6 @@ impl Engine {
         }
         self.state_changed(id, reactor);
         if self.tasks.get(&id).is_some_and(|task| task.swarm.is_completed()) {
-            if !is_paused {
-                self.cut_to_length(id, reactor);
-            }
             self.publish(id, &EventKind::Completed);
         }
     }
@@ -229,6 +226,9 @@ impl Engine {
                 }
             },
         );
+        if self.tasks.get(&id).is_some_and(|task| task.swarm.is_completed()) {
+            self.cut_to_length(id, reactor);
+        }
         self.drive_trackers(id, reactor);
         self.dial(id, reactor);
     }

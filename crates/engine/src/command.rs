@@ -116,7 +116,10 @@ impl Engine {
         let Stage::Checking(Check { then_pause, .. }) = task.stage else { return };
         task.stamps = stamps;
         if let Some(record) = record {
-            task.earlier = (record.downloaded, record.uploaded);
+            // Of a copy elsewhere only the peers are of interest.
+            if record.dir == task.dir {
+                task.earlier = (record.downloaded, record.uploaded);
+            }
             self.add_addresses(id, &record.peers, Source::Resume, reactor);
         }
         if doubtful.is_empty() {

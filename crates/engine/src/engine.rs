@@ -326,6 +326,14 @@ impl Engine {
 
     pub(crate) fn publish(&mut self, id: TaskId, kind: &EventKind) {
         if let Some(task) = self.tasks.get(&id) {
+            match kind {
+                EventKind::PieceVerified(_)
+                | EventKind::PeerConnected { .. }
+                | EventKind::PeerDisconnected { .. } => {
+                    tracing::debug!(torrent = %task.metainfo.name(), ?kind);
+                }
+                _ => tracing::info!(torrent = %task.metainfo.name(), ?kind),
+            }
             self.subscribers.publish(task.info_hash(), kind);
         }
     }

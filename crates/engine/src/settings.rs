@@ -102,7 +102,7 @@ impl Default for SessionLimits {
             upload: None,
             connections_max: 500,
             connections_per_torrent_max: 200,
-            connections_per_host_max: 20,
+            connections_per_host_max: 50,
             half_open_max: 50,
             upload_slots: None,
             memory_max: 24 * 1024 * 1024,

@@ -123,7 +123,7 @@ fn a_file_system_that_is_read_only_stops_the_torrent() {
     let options = AddOptions { dir: disk.0.clone(), peers: vec![honest], ..AddOptions::default() };
     let torrent = leecher.add(payload.metainfo.clone(), options).unwrap();
     let why = wait_for_failure(&events);
-    assert!(why.contains("not allowed to open or write") && why.contains("small/payload"), "{why}");
+    assert!(why.contains("not allowed to use") && why.contains("small/payload"), "{why}");
     disk.remount("rw");
     torrent.resume().unwrap();
     wait_for(&events, |kind| matches!(kind, EventKind::Completed));

@@ -445,4 +445,4 @@ fn hostile_peers_of_every_kind_at_once_do_not_keep_a_download_from_its_end() {
 }
 
 /// The default of a session.
-const PER_HOST_MAX: usize = 20;
+const PER_HOST_MAX: usize = 50;

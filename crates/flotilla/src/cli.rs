@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueHint};
 
-use crate::values::{Ports, duration, piece_len, ports, ratio, size, tracker_tier};
+use crate::values::{
+    Ports, duration, interval, listen_addr, piece_len, ports, ratio, size, tracker_tier,
+};
 
 /// Moves big files between machines with BitTorrent.
 #[derive(Debug, Parser)]
@@ -19,7 +21,7 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
     /// Tell more of what happens, on standard error; twice for everything
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 900)]
     pub(crate) verbose: u8,
 }
 
@@ -48,10 +50,10 @@ pub(crate) struct Get {
     /// The folder to download to
     #[arg(short, long, value_name = "DIR", default_value = ".", value_hint = ValueHint::DirPath)]
     pub(crate) output: PathBuf,
-    /// Download only files that match; `*` also matches `/`. May be repeated
+    /// Download only files whose path, or the end of it, matches; `*` also matches `/`. May be repeated
     #[arg(long, value_name = "GLOB")]
     pub(crate) only: Vec<String>,
-    /// Leave out files that match. May be repeated
+    /// Leave out files or folders that match. May be repeated
     #[arg(long, value_name = "GLOB")]
     pub(crate) exclude: Vec<String>,
     /// Download from the beginning to the end, rather than what is rarest first
@@ -60,8 +62,8 @@ pub(crate) struct Get {
     /// Go on to seed until interrupted
     #[arg(long, conflicts_with_all = ["ratio", "seed_time"])]
     pub(crate) seed: bool,
-    /// Go on to seed until so much was given for what was taken: 1.0 is as much
-    #[arg(long, value_name = "R", value_parser = ratio)]
+    /// Go on to seed until this ratio of bytes given to bytes of the torrent: 1.0 is one copy
+    #[arg(long, value_name = "R", value_parser = ratio, allow_negative_numbers = true)]
     pub(crate) ratio: Option<f64>,
     /// Go on to seed for so long: 90s, 30m, 2h, 1d
     #[arg(long, value_name = "TIME", value_parser = duration)]
@@ -75,8 +77,11 @@ pub(crate) struct Get {
     /// A peer to try first. May be repeated
     #[arg(long = "peer", value_name = "HOST:PORT")]
     pub(crate) peers: Vec<String>,
-    /// Download at most so many bytes per second: 500K, 5MiB
-    #[arg(long, value_name = "RATE", value_parser = size)]
+    /// Overwrite files that are there already and are not what the torrent says
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Download at most so many bytes per second: 500K, 5MiB (of 1024 each)
+    #[arg(long, value_name = "RATE", value_parser = size, allow_negative_numbers = true, help_heading = "Network and state")]
     pub(crate) limit_down: Option<u64>,
     #[command(flatten)]
     pub(crate) network: Network,
@@ -111,10 +116,10 @@ pub(crate) struct Network {
     /// The one address of this machine to use
     #[arg(long, value_name = "ADDR")]
     pub(crate) bind: Option<IpAddr>,
-    /// Upload at most so many bytes per second: 500K, 5MiB
-    #[arg(long, value_name = "RATE", value_parser = size)]
+    /// Upload at most so many bytes per second: 500K, 5MiB (of 1024 each)
+    #[arg(long, value_name = "RATE", value_parser = size, allow_negative_numbers = true)]
     pub(crate) limit_up: Option<u64>,
-    /// Connections, of all torrents together
+    /// Connections at most, of all torrents together
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) max_peers: u16,
     /// Peers served at once, per torrent; without it, as many as the line can feed
@@ -154,10 +159,10 @@ pub(crate) struct Create {
     /// Bytes per piece, a power of two: 256K, 1MiB [default: by the size of the files]
     #[arg(long, value_name = "SIZE", value_parser = piece_len)]
     pub(crate) piece_size: Option<u32>,
-    /// Peers may be had from the trackers only (BEP 27)
+    /// Private: peers are found through the trackers only (BEP 27)
     #[arg(long)]
     pub(crate) private: bool,
-    /// Words for people
+    /// A comment, shown to people
     #[arg(long, value_name = "TEXT")]
     pub(crate) comment: Option<String>,
     /// A mark that makes the info hash another, as private trackers want
@@ -180,9 +185,9 @@ pub(crate) struct Create {
 /// Tell what a torrent file says.
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// The torrent file
+    /// The torrent file, or the http or https address of one
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) file: PathBuf,
+    pub(crate) source: String,
     /// As one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -199,7 +204,7 @@ pub(crate) struct Verify {
     /// The torrent file
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
-    /// The folder that holds the torrent's file or folder
+    /// The file or folder of the torrent, or the folder that it lies in
     #[arg(value_name = "DIR", default_value = ".", value_hint = ValueHint::DirPath)]
     pub(crate) dir: PathBuf,
     /// Threads that hash [default: one per core]
@@ -214,13 +219,13 @@ pub(crate) struct Verify {
 #[derive(Debug, Args)]
 pub(crate) struct Tracker {
     /// Answer HTTP here; `/announce` and `/scrape` [default: port 6969, IPv4 and IPv6]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listen_addr)]
     pub(crate) http: Option<SocketAddr>,
     /// Answer UDP here [default: as HTTP, unless one of the two is given]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listen_addr)]
     pub(crate) udp: Option<SocketAddr>,
     /// How often peers are told to announce: 30s, 30m
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30m")]
+    #[arg(long, value_name = "TIME", value_parser = interval, default_value = "30m")]
     pub(crate) interval: Duration,
 }
 

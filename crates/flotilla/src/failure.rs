@@ -31,6 +31,17 @@ impl From<engine::disk::DiskError> for Failure {
     }
 }
 
+impl From<engine::SessionError> for Failure {
+    fn from(error: engine::SessionError) -> Self {
+        match error {
+            engine::SessionError::State(error) => Self::Failed(format!(
+                "{error}; --state-dir chooses another folder for it, --no-state does without"
+            )),
+            error => Self::Failed(error.to_string()),
+        }
+    }
+}
+
 macro_rules! failed_from {
     ($($error:ty),*) => {
         $(impl From<$error> for Failure {
@@ -41,10 +52,4 @@ macro_rules! failed_from {
     };
 }
 
-failed_from!(
-    std::io::Error,
-    engine::SessionError,
-    engine::AddError,
-    engine::Gone,
-    torrent::metainfo::MetainfoError
-);
+failed_from!(std::io::Error, engine::AddError, engine::Gone, torrent::metainfo::MetainfoError);

@@ -28,7 +28,13 @@ fn main() -> ExitCode {
     let terminal = Terminal::new();
     log_to_stderr(cli.verbose);
     match commands::run(cli.command, &terminal) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => match terminal.loss() {
+            None => ExitCode::SUCCESS,
+            Some(error) => {
+                terminal.complain(&format!("cannot write the output: {error}"));
+                ExitCode::FAILURE
+            }
+        },
         Err(Failure::Usage(why)) => {
             terminal.complain(&why);
             ExitCode::from(2)
@@ -42,7 +48,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Warnings only by default: what people should know is printed by the commands.
+/// Errors only by default: what people should know is printed by the commands.
 fn log_to_stderr(verbose: u8) {
     let default = match verbose {
         0 => "error",

@@ -1,5 +1,7 @@
 //! Torrent files, from the disk or the web.
 
+use std::ffi::OsStr;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use engine::http::{self, HttpError};
@@ -35,10 +37,16 @@ pub(crate) fn load_file(path: &Path) -> Result<Metainfo, Failure> {
     if about.is_dir() {
         return Err(Failure::at(path, "a folder; a torrent file is wanted"));
     }
-    if about.len() > TORRENT_LEN_MAX as u64 {
+    // A device or a pipe has no length to go by.
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(wrong)?;
+    file.take(TORRENT_LEN_MAX as u64 + 1).read_to_end(&mut bytes).map_err(wrong)?;
+    if bytes.len() > TORRENT_LEN_MAX {
         return Err(Failure::at(path, "longer than 64 MiB: this is no torrent file"));
     }
-    let bytes = std::fs::read(path).map_err(wrong)?;
+    if bytes.is_empty() {
+        return Err(Failure::at(path, "empty, so not a torrent file"));
+    }
     Metainfo::parse(&bytes).map_err(|error| Failure::at(path, error))
 }
 
@@ -47,9 +55,59 @@ pub(crate) fn writable_dir(dir: &Path) -> Result<(), Failure> {
     let wrong = |error: &dyn std::fmt::Display| {
         Failure::Failed(format!("cannot download to {}: {error}", dir.display()))
     };
+    if dir.exists() && !dir.is_dir() {
+        return Err(wrong(&"it is a file, not a folder"));
+    }
     std::fs::create_dir_all(dir).map_err(|error| wrong(&error))?;
     rustix::fs::access(dir, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
         .map_err(|error| wrong(&std::io::Error::from(error)))
+}
+
+/// The folder that a torrent's file or folder lies in: a path may name either.
+pub(crate) fn data_dir(metainfo: &Metainfo, paths: &[PathBuf]) -> Option<PathBuf> {
+    let name = root_name(metainfo)?;
+    let is_named_so =
+        |path: &&PathBuf| path.file_name() == Some(OsStr::new(&name)) && path.exists();
+    let parent = |path: &PathBuf| match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let holds_it = |path: &&PathBuf| path.join(&name).exists();
+    let by_name = paths.iter().find(is_named_so).map(parent);
+    by_name.or_else(|| paths.iter().find(holds_it).cloned())
+}
+
+/// What the torrent calls its file or folder.
+fn root_name(metainfo: &Metainfo) -> Option<PathBuf> {
+    let first = metainfo.layout().files().first()?.path.to_path_buf();
+    first.components().next().map(|name| Path::new(name.as_os_str()).to_owned())
+}
+
+/// What is where a torrent's files are to be.
+pub(crate) enum There {
+    Nothing,
+    /// Files with something in them.
+    Something,
+    /// A file that is longer than it should be.
+    Longer(PathBuf),
+}
+
+/// Looks at the names and lengths of the files that have a priority.
+pub(crate) fn find(metainfo: &Metainfo, priorities: &[u8], dir: &Path) -> There {
+    let mut there = There::Nothing;
+    for (file, &priority) in metainfo.layout().files().iter().zip(priorities) {
+        let path = dir.join(file.path.to_path_buf());
+        match path.symlink_metadata() {
+            Ok(about) if priority > 0 && about.is_file() && about.len() > 0 => {
+                if about.len() > file.len {
+                    return There::Longer(path);
+                }
+                there = There::Something;
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+    there
 }
 
 /// Where state is kept, from what was asked for; nowhere if there is no home.

@@ -1,7 +1,7 @@
 //! The only place that prints. Whatever a stranger named is shown without control characters, and
 //! nothing here panics when the reader of a pipe goes away.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{OnceCell, RefCell};
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 pub(crate) struct Terminal {
     /// `None` if standard output is a pipe or a file.
     live: Option<Live>,
-    is_gone: Cell<bool>,
+    /// Why nothing can be printed any more.
+    lost: OnceCell<io::Error>,
 }
 
 #[derive(Debug)]
@@ -30,7 +31,7 @@ impl Terminal {
             lines: MultiProgress::with_draw_target(ProgressDrawTarget::stdout_with_hz(10)),
             bars: RefCell::default(),
         });
-        Self { live, is_gone: Cell::new(false) }
+        Self { live, lost: OnceCell::new() }
     }
 
     /// Whether a person looks at it.
@@ -38,9 +39,14 @@ impl Terminal {
         self.live.is_some()
     }
 
-    /// Whether nobody reads what we print any more.
-    pub(crate) const fn is_gone(&self) -> bool {
-        self.is_gone.get()
+    /// Whether nothing can be printed any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.lost.get().is_some()
+    }
+
+    /// Why something that was to be printed is lost, unless its reader wanted no more of it.
+    pub(crate) fn loss(&self) -> Option<&io::Error> {
+        self.lost.get().filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
     }
 
     /// Rows and columns, as they are now.
@@ -110,8 +116,9 @@ impl Terminal {
     }
 
     fn check(&self, written: io::Result<()>) {
-        if written.is_err() {
-            self.is_gone.set(true);
+        if let Err(error) = written {
+            // The first is the one to tell.
+            self.lost.get_or_init(|| error);
         }
     }
 }

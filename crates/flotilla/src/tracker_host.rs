@@ -204,7 +204,12 @@ impl Handler<Host> for Client {
         };
         let head = format!(
             "HTTP/1.1 {status} {}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-            if status == 200 { "OK" } else { "Error" },
+            match status {
+                200 => "OK",
+                404 => "Not Found",
+                405 => "Method Not Allowed",
+                _ => "Bad Request",
+            },
             body.len(),
         );
         reactor.write(token, [head.as_bytes(), &body].concat())?;

@@ -50,6 +50,18 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|_error| "a number with s, m, h or d, as in 30m".to_owned())
 }
 
+/// A time between announces: a second to a day.
+pub(crate) fn interval(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    let usual = Duration::from_secs(1)..=Duration::from_secs(86400);
+    if usual.contains(&time) { Ok(time) } else { Err("from 1s to 1d".to_owned()) }
+}
+
+/// `127.0.0.1:6969`, `[::]:6969`.
+pub(crate) fn listen_addr(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_error| "an address with a port, as in 127.0.0.1:6969".to_owned())
+}
+
 /// `1`, `1.5`: not negative.
 pub(crate) fn ratio(text: &str) -> Result<f64, String> {
     let ratio: f64 = text.trim().parse().map_err(|_error| "a number, as in 1.5".to_owned())?;
@@ -123,9 +135,11 @@ fn glob_set(patterns: &[String]) -> Result<GlobSet, String> {
         let glob =
             Glob::new(pattern).map_err(|error| format!("pattern {pattern}: {}", error.kind()))?;
         set.add(glob);
-        // `*.iso` is meant wherever the file is.
-        if !pattern.starts_with("**") {
-            let anywhere = format!("**/{pattern}");
+        // `*.iso` is meant wherever the file is, and a folder with all that is in it.
+        let pattern = pattern.trim_end_matches('/');
+        for anywhere in
+            [format!("**/{pattern}"), format!("{pattern}/**"), format!("**/{pattern}/**")]
+        {
             set.add(
                 Glob::new(&anywhere)
                     .map_err(|error| format!("pattern {pattern}: {}", error.kind()))?,
@@ -205,6 +219,7 @@ mod tests {
             ("t/docs/x/y.txt", true),
             ("t/a.txt", false),
             ("t/beta/a.iso", false),
+            ("t/some.iso/inside", true),
         ] {
             assert_eq!(filter.matches(Path::new(path)), is_meant, "{path}");
         }

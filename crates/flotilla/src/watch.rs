@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use engine::{Event, EventKind, Session, Torrent, TorrentState, TorrentStatus};
 use serde_json::json;
+use torrent::InfoHash;
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -22,12 +23,15 @@ pub(crate) struct Watch<'a> {
     torrents: Vec<Watched>,
     is_json: bool,
     told_at: Option<Instant>,
-    started_at: Instant,
 }
 
 struct Watched {
     torrent: Torrent,
     has_failed: bool,
+    /// Since when it downloads.
+    begun: Option<Instant>,
+    /// What had come before, in bytes.
+    before: u64,
 }
 
 /// How watching ended.
@@ -57,7 +61,6 @@ impl<'a> Watch<'a> {
             torrents: Vec::new(),
             is_json,
             told_at: None,
-            started_at: Instant::now(),
         };
         let addrs: Vec<String> =
             watch.session.listen_addrs().iter().map(ToString::to_string).collect();
@@ -80,7 +83,22 @@ impl<'a> Watch<'a> {
                 "pieces": status.piece_count,
             })
         });
-        self.torrents.push(Watched { torrent, has_failed: false });
+        self.torrents.push(Watched {
+            torrent,
+            has_failed: false,
+            begun: None,
+            before: status.downloaded,
+        });
+    }
+
+    /// One torrent is not to go on; why is for the caller to tell.
+    pub(crate) fn give_up(&mut self, info_hash: InfoHash) -> Result<(), Failure> {
+        let its = |watched: &&mut Watched| watched.torrent.info_hash() == info_hash;
+        if let Some(watched) = self.torrents.iter_mut().find(its) {
+            watched.has_failed = true;
+            watched.torrent.pause()?;
+        }
+        Ok(())
     }
 
     pub(crate) fn torrents(&self) -> impl Iterator<Item = &Torrent> {
@@ -94,6 +112,9 @@ impl<'a> Watch<'a> {
                 self.event(&event);
             }
             let statuses: Vec<_> = self.torrents().map(Torrent::status).collect();
+            for (watched, status) in self.torrents.iter_mut().zip(&statuses) {
+                watched.look(status);
+            }
             let is_settled = self
                 .torrents
                 .iter()
@@ -162,18 +183,27 @@ impl<'a> Watch<'a> {
         let status = self.torrents[at].torrent.status();
         let name = &status.name;
         match &event.kind {
+            EventKind::StateChanged(TorrentState::Downloading) => {
+                self.torrents[at].begun.get_or_insert_with(Instant::now);
+            }
             EventKind::DiskFailed(why) => {
                 self.torrents[at].has_failed = true;
                 self.terminal.complain(&format!("{name}: {why}"));
             }
             EventKind::Completed if !self.is_json => {
-                let text = if status.downloaded == 0 {
-                    format!("complete: {name}, {}", bytes(status.wanted_len))
-                } else {
-                    let elapsed = self.started_at.elapsed();
-                    let speed = status.wanted_len as f64 / elapsed.as_secs_f64().max(0.001);
-                    let (size, speed) = (bytes(status.wanted_len), rate(speed as u64));
-                    format!("complete: {name}, {size} in {}, {speed}", time(elapsed))
+                let size = bytes(status.wanted_len);
+                let Watched { begun, before, .. } = self.torrents[at];
+                let text = match begun {
+                    Some(since) if status.downloaded > before => {
+                        let (elapsed, len) = (since.elapsed(), status.downloaded - before);
+                        let speed = len as f64 / elapsed.as_secs_f64().max(0.001);
+                        let (came, elapsed) = (bytes(len), time(elapsed));
+                        format!(
+                            "complete: {name}, {size}; {came} in {elapsed}, {}",
+                            rate(speed as u64)
+                        )
+                    }
+                    _ => format!("complete: {name}, {size}, all of it was here"),
                 };
                 self.terminal.line(&text);
             }
@@ -202,6 +232,17 @@ impl<'a> Watch<'a> {
             } else if status.state != (TorrentState::Checking { done: 0, total: 0 }) {
                 self.terminal.line(&sentence(status));
             }
+        }
+    }
+}
+
+impl Watched {
+    fn look(&mut self, status: &TorrentStatus) {
+        match status.state {
+            TorrentState::Checking { .. } | TorrentState::Paused => self.before = status.downloaded,
+            // Its event may have been lost.
+            TorrentState::Failed(_) => self.has_failed = true,
+            _ => {}
         }
     }
 }
@@ -282,7 +323,8 @@ fn table(statuses: &[Arc<TorrentStatus>], rows: usize, columns: usize) -> Vec<St
         let (down, up) = order.iter().fold((0, 0), |(down, up), status| {
             (down + status.download_rate, up + status.upload_rate)
         });
-        let more = format!("… {} in all", count(order.len() as u64, "torrent"));
+        let done = order.iter().filter(|status| status.progress() >= 1.0).count();
+        let more = format!("… {} in all, {done} done", count(order.len() as u64, "torrent"));
         lines.push(row(&more, ["", "", &rate(down), &rate(up), "", ""]));
     }
     lines

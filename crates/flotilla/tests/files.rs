@@ -57,7 +57,7 @@ fn a_torrent_holds_what_was_asked_for() {
         "--web-seed",
         "http://w/",
         "--exclude",
-        "tiny",
+        "another/tiny",
     ];
     fixture.run(&arguments).assert_status(0);
     let shown: Value =
@@ -117,7 +117,7 @@ fn verify_tells_each_file_that_is_not_right() {
         "payload/ünï/cödé 漢字.dat: damaged in ",
         "payload/z: too short by 1 B",
         "payload/empty: missing",
-        "payload/a.bin: cannot be told: 1 of 5 pieces shared with a file that is not right",
+        "payload/a.bin: perhaps good: 1 of 5 pieces shared with a file that is not right",
         "3 of 5 files not right, 2 unclear; 21 of 23 pieces good",
     ] {
         assert!(ran.out().contains(line), "{line:?} is not in {}", ran.out());
@@ -255,4 +255,28 @@ fn completions_and_man_pages_cover_every_command() {
         assert!(fixture.path(&format!("pages/flotilla-{command}.1")).exists());
         assert!(fixture.run(&[command, "--help"]).assert_status(0).out().contains("Usage:"));
     }
+}
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    let fixture = Fixture::with_torrent();
+    for arguments in [&["show", "payload.torrent"][..], &["verify", "payload.torrent"], &["man"]] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let ran = fixture.command(arguments).stdout(full).output().unwrap();
+        assert_eq!(ran.status.code(), Some(1), "{arguments:?}");
+        assert!(String::from_utf8_lossy(&ran.stderr).contains("cannot write the output"));
+    }
+}
+
+#[test]
+fn what_is_no_file_is_not_read_without_end_nor_overwritten() {
+    let fixture = Fixture::new();
+    fixture.run(&["show", "/dev/zero"]).assert_complains(1, "/dev/zero: longer than 64 MiB");
+    fixture.run(&["create", "/dev/null", "-o", "x.torrent"]).assert_complains(1, "/dev/null");
+    fixture.run(&["create", "payload", "-f", "-o", "/dev/full"]).assert_complains(1, "/dev/full");
+    std::os::unix::fs::symlink("real.torrent", fixture.path("link.torrent")).unwrap();
+    fs::write(fixture.path("real.torrent"), b"old").unwrap();
+    fixture.run(&["create", "payload", "-f", "-o", "link.torrent"]).assert_status(0);
+    assert!(fixture.path("link.torrent").is_symlink());
+    fixture.run(&["show", "real.torrent"]).assert_status(0);
 }

@@ -29,7 +29,7 @@ fn a_download_ends_when_it_is_complete() {
     let (_seeder, peer) = fixture.seed(&[]);
     let ran = fixture.run(&get(&peer, &[]));
     ran.assert_status(0);
-    assert!(ran.out().contains("complete: payload, 1.4 MiB"), "{}", ran.out());
+    assert!(ran.out().contains("complete: payload, 1.4 MiB; 1.4 MiB in "), "{}", ran.out());
     fixture.assert_has_payload("out");
     // Again: nothing is fetched, and no peer is needed.
     let again = fixture.run(&["get", "payload.torrent", "-o", "out", "--port", "0", "--json"]);
@@ -121,11 +121,12 @@ fn damage_behind_our_back_is_found_and_mended() {
     fs::write(&path, bytes).unwrap();
     fixture.run(&get(&peer, &[])).assert_status(0);
     fixture.assert_has_payload("out");
-    // And a longer file is cut to its length.
+    // A longer file is touched only if told so; then it is cut to its length.
     let mut bytes = fs::read(&path).unwrap();
     bytes.extend_from_slice(b"more");
     fs::write(&path, bytes).unwrap();
-    fixture.run(&get(&peer, &["--check"])).assert_status(0);
+    fixture.run(&get(&peer, &["--check"])).assert_complains(1, "a.bin");
+    fixture.run(&get(&peer, &["--overwrite"])).assert_status(0);
     fixture.run(&["verify", "payload.torrent", "out"]).assert_status(0);
 }
 
@@ -139,6 +140,49 @@ fn what_is_not_as_the_torrent_says_is_not_seeded() {
         .run(&["seed", "payload", "-t", "payload.torrent", "--port", "0"])
         .assert_complains(1, "payload");
     assert!(fs::read(fixture.path("payload/a.bin")).unwrap() == bytes, "it was changed");
+}
+
+#[test]
+fn files_of_the_same_name_that_are_something_else_are_not_overwritten_unless_told_so() {
+    let fixture = Fixture::with_torrent();
+    let (_seeder, peer) = fixture.seed(&[]);
+    fs::create_dir_all(fixture.path("out/payload")).unwrap();
+    let path = fixture.path("out/payload/a.bin");
+    fs::write(&path, b"a diary").unwrap();
+    fixture.run(&get(&peer, &[])).assert_complains(1, "--overwrite");
+    assert_eq!(fs::read(&path).unwrap(), b"a diary");
+    fixture.run(&get(&peer, &["--overwrite"])).assert_status(0);
+    fixture.assert_has_payload("out");
+}
+
+#[test]
+fn what_another_program_changed_while_we_seeded_is_found() {
+    let fixture = Fixture::with_torrent();
+    let arguments =
+        ["seed", "payload", "-t", "payload.torrent", "--port", "0", "--bind", "127.0.0.1"];
+    let mut seeder = fixture.start(&arguments);
+    seeder.wait_until(|value| value["event"] == "state" && value["state"] == "seeding");
+    let mut bytes = made_up(300_000);
+    bytes[7] ^= 1;
+    fs::write(fixture.path("payload/a.bin"), &bytes).unwrap();
+    seeder.signal("-INT");
+    assert_eq!(seeder.end(), Some(0));
+    fixture.run(&arguments).assert_complains(1, "payload");
+}
+
+#[test]
+fn an_interrupted_check_forgets_nothing() {
+    let fixture = Fixture::with_torrent();
+    let (_seeder, peer) = fixture.seed(&[]);
+    fixture.run(&get(&peer, &[])).assert_status(0);
+    // Interrupted as soon as it has begun to hash; it may be over by then, which is as well.
+    let mut again =
+        fixture.start(&["get", "payload.torrent", "-o", "out", "--port", "0", "--check", "--seed"]);
+    again.wait_until(|value| value["state"] == "checking" && value["to_check"].as_u64() > Some(0));
+    again.signal("-INT");
+    again.end();
+    // No peer is there: all of it must be found on disk.
+    fixture.run(&["get", "payload.torrent", "-o", "out", "--port", "0"]).assert_status(0);
 }
 
 #[test]

@@ -9,25 +9,25 @@ use rustix::io::Errno;
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// No space is left, or the user's quota is used up.
-    #[error("no space left for {}: free some space, then resume", path.display())]
+    #[error("no space left for {}: free some space, then try again", path.display())]
     Full {
         /// The file that was to grow.
         path: PathBuf,
     },
     /// The system does not let us, or the file system is mounted read-only.
-    #[error("not allowed to open or write {}: check its permissions and those of its folder, then resume", path.display())]
+    #[error("not allowed to use {}: check its permissions and those of its folder, then try again", path.display())]
     Permission {
         /// The file or folder.
         path: PathBuf,
     },
     /// The file is not there, though it ought to be.
-    #[error("{} is gone: put it back or check the torrent's files, then resume", path.display())]
+    #[error("{} is gone: put it back, or try again and it is fetched anew", path.display())]
     Missing {
         /// The file.
         path: PathBuf,
     },
     /// The file is shorter than what was written to it.
-    #[error("{} is shorter than it should be: another program may have changed it; check the torrent's files, then resume", path.display())]
+    #[error("{} is shorter than it should be: another program may have changed it; try again and what is missing is fetched anew", path.display())]
     Shortened {
         /// The file.
         path: PathBuf,
@@ -46,7 +46,7 @@ pub enum DiskError {
     },
     /// Something stands where another thing is needed: a file in place of a folder, a folder or a
     /// device in place of a file.
-    #[error("{} is in the way: it is not a {wanted}; move it elsewhere, then resume", path.display())]
+    #[error("{} is in the way: it is not a {wanted}; move it elsewhere, then try again", path.display())]
     InTheWay {
         /// What stands there.
         path: PathBuf,
@@ -54,7 +54,7 @@ pub enum DiskError {
         wanted: &'static str,
     },
     /// A symbolic link lies below the download folder. It could lead anywhere, so it is not followed.
-    #[error("{} is a symbolic link inside the download folder, which is never followed: replace it by what it points to, then resume", path.display())]
+    #[error("{} is a symbolic link inside the download folder, which is never followed: replace it by what it points to, then try again", path.display())]
     UnsafePath {
         /// The link.
         path: PathBuf,

@@ -31,21 +31,32 @@ pub(crate) fn run(options: &Create, terminal: &Terminal) -> Result<(), Failure> 
         file.push(".torrent");
         file.into()
     });
-    if !options.force && output.exists() {
-        return Err(Failure::at(&output, "it exists already; --force overwrites it"));
+    let output = writable_file(output, options.force)?;
+    if name.contains(&b'/') {
+        return Err(Failure::Usage("--name: a name has no `/`".to_owned()));
     }
-    let mut found =
-        Files { filter, files: Vec::new(), skipped: 0, ignored: output.canonicalize().ok() };
+    let mut found = Files {
+        filter,
+        files: Vec::new(),
+        skipped: 0,
+        first_skipped: None,
+        root: name.to_vec(),
+        ignored: output.canonicalize().ok(),
+    };
     if path.is_dir() {
         found.walk(&path, &mut Vec::new())?;
     } else {
-        let len = fs::metadata(&path).map_err(|error| Failure::at(&path, error))?.len();
-        found.files.push((Vec::new(), len));
+        let about = fs::metadata(&path).map_err(|error| Failure::at(&path, error))?;
+        if !about.is_file() {
+            return Err(Failure::at(&options.path, "neither a file nor a folder"));
+        }
+        found.files.push((Vec::new(), about.len()));
     }
-    if found.skipped > 0 {
-        let skipped = found.skipped;
+    if let Some(first) = &found.first_skipped {
         terminal.complain(&format!(
-            "left out what is neither file nor folder, such as links: {skipped}"
+            "left out {} (links, sockets and the like), the first is {}",
+            count(found.skipped, "special file"),
+            first.display(),
         ));
     }
     if found.files.is_empty() {
@@ -65,9 +76,9 @@ pub(crate) fn run(options: &Create, terminal: &Terminal) -> Result<(), Failure> 
     };
     let hashes = hash(&builder, &path, options, terminal, &interrupt)?;
     let torrent = builder.finish(&hashes)?;
-    write_atomically(&output, &torrent).map_err(|error| Failure::at(&output, error))?;
     // What we made is read back as anyone would: nothing leaves this house that it would refuse.
     let metainfo = Metainfo::parse(&torrent)?;
+    write_atomically(&output, &torrent).map_err(|error| Failure::at(&output, error))?;
     let layout = metainfo.layout();
     terminal.line(&format!(
         "{}: {}, {} in {} of {}",
@@ -107,6 +118,9 @@ struct Files {
     files: Vec<NewFile>,
     /// Links and other things that are neither file nor folder.
     skipped: u64,
+    first_skipped: Option<PathBuf>,
+    /// The name of the folder, as the torrent will have it.
+    root: Vec<u8>,
     /// The torrent file itself, should it lie among them.
     ignored: Option<PathBuf>,
 }
@@ -125,7 +139,10 @@ impl Files {
                 self.walk(&path, names)?;
             } else if !kind.is_file() {
                 self.skipped += 1;
-            } else if self.filter.matches(&shown(names)) && self.ignored.as_ref() != Some(&path) {
+                self.first_skipped.get_or_insert(path);
+            } else if self.filter.matches(&shown(&self.root, names))
+                && self.ignored.as_ref() != Some(&path)
+            {
                 let len = entry.metadata().map_err(|error| Failure::at(&path, error))?.len();
                 self.files.push((names.clone(), len));
             }
@@ -135,8 +152,22 @@ impl Files {
     }
 }
 
-fn shown(names: &[Vec<u8>]) -> PathBuf {
-    names.iter().map(|name| std::ffi::OsStr::from_bytes(name)).collect()
+/// The path as `show` prints it.
+fn shown(root: &[u8], names: &[Vec<u8>]) -> PathBuf {
+    let names = names.iter().map(Vec::as_slice);
+    std::iter::once(root).chain(names).map(std::ffi::OsStr::from_bytes).collect()
+}
+
+/// Where a torrent file may be written: at the end of a link, and over nothing but a file.
+fn writable_file(path: PathBuf, may_overwrite: bool) -> Result<PathBuf, Failure> {
+    let Ok(about) = fs::metadata(&path) else { return Ok(path) };
+    if !about.is_file() {
+        return Err(Failure::at(&path, "it is no file; say a name for the torrent file"));
+    }
+    if !may_overwrite {
+        return Err(Failure::at(&path, "it exists already; --force overwrites it"));
+    }
+    path.canonicalize().map_err(|error| Failure::at(&path, error))
 }
 
 /// The file is there whole or not at all.

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use engine::{AddError, AddOptions, Session, TorrentState, TorrentStatus};
+use engine::{AddError, AddOptions, Session, Torrent, TorrentState, TorrentStatus};
 use torrent::metainfo::Metainfo;
 
 use super::{all_addrs, session_config};
 use crate::cli::Get;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::source::{load, writable_dir};
+use crate::source::{There, find, load, writable_dir};
 use crate::terminal::Terminal;
 use crate::values::NameFilter;
 use crate::watch::{Outcome, Watch};
@@ -39,8 +39,19 @@ pub(crate) fn run(options: Get, terminal: &Terminal) -> Result<(), Failure> {
     let is_json = options.network.json;
     let session = Session::start(session_config(options.network, options.limit_down))?;
     let mut watch = Watch::new(terminal, interrupt, session, is_json)?;
+    let mut strangers = Vec::new();
     for (metainfo, priorities) in wanted {
         let name = metainfo.name().to_owned();
+        let there = find(&metainfo, &priorities, &options.output);
+        if let (There::Longer(path), false) = (&there, options.overwrite) {
+            let longer = "it is there already, and longer than it should be; --overwrite makes it what the torrent says";
+            terminal.complain(&format!("{}: {longer}", path.display()));
+            is_anything_missing = true;
+            continue;
+        }
+        if !matches!(there, There::Nothing) {
+            strangers.push(metainfo.info_hash());
+        }
         let add = AddOptions {
             dir: options.output.clone(),
             priorities,
@@ -48,6 +59,8 @@ pub(crate) fn run(options: Get, terminal: &Terminal) -> Result<(), Failure> {
             check: options.check,
             preallocate: options.preallocate,
             peers: peers.clone(),
+            // First it is seen what is on disk.
+            is_paused: true,
             ..AddOptions::default()
         };
         match watch.session().add(metainfo, add) {
@@ -56,6 +69,22 @@ pub(crate) fn run(options: Get, terminal: &Terminal) -> Result<(), Failure> {
                 terminal.complain(&format!("{name}: named twice; once is enough"));
             }
             Err(error) => return Err(error.into()),
+        }
+    }
+    let outcome = watch.follow(|status| status.state == TorrentState::Paused);
+    if outcome == Outcome::Interrupted {
+        return watch.end(outcome);
+    }
+    let torrents: Vec<Torrent> = watch.torrents().cloned().collect();
+    for torrent in torrents {
+        let status = torrent.status();
+        let is_strange = strangers.contains(&torrent.info_hash()) && status.pieces_have == 0;
+        if is_strange && !options.overwrite {
+            let name = &status.name;
+            terminal.complain(&format!("{name}: files of this name are there already, and nothing in them is what the torrent says; --overwrite makes it so"));
+            watch.give_up(torrent.info_hash())?;
+        } else {
+            torrent.resume()?;
         }
     }
     let outcome = match watch.follow(|status| goal.is_reached(status)) {

@@ -1,6 +1,5 @@
 //! `flotilla seed`: serves files that are here.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use engine::{AddOptions, Session, TorrentState};
@@ -10,7 +9,7 @@ use super::session_config;
 use crate::cli::Seed;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::source::load_file;
+use crate::source::{There, data_dir, find, load_file};
 use crate::terminal::Terminal;
 use crate::text::percent;
 use crate::watch::{Outcome, Watch};
@@ -21,6 +20,10 @@ pub(crate) fn run(options: Seed, terminal: &Terminal) -> Result<(), Failure> {
         let metainfo = load_file(file)?;
         let dir = data_dir(&metainfo, &options.paths)
             .ok_or_else(|| not_found(file, &metainfo, &options.paths))?;
+        let priorities = vec![1; metainfo.layout().files().len()];
+        if let There::Longer(path) = find(&metainfo, &priorities, &dir) {
+            return Err(Failure::at(&path, "it is longer than the torrent says"));
+        }
         Ok((metainfo, dir))
     };
     let torrents: Vec<(Metainfo, PathBuf)> =
@@ -59,26 +62,6 @@ pub(crate) fn run(options: Seed, terminal: &Terminal) -> Result<(), Failure> {
     }
     let outcome = watch.follow(|_| false);
     watch.end(outcome)
-}
-
-/// The folder that a torrent's file or folder lies in: a path may name either.
-fn data_dir(metainfo: &Metainfo, paths: &[PathBuf]) -> Option<PathBuf> {
-    let name = root_name(metainfo)?;
-    let is_named_so =
-        |path: &&PathBuf| path.file_name() == Some(OsStr::new(&name)) && path.exists();
-    let parent = |path: &PathBuf| match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    let holds_it = |path: &&PathBuf| path.join(&name).exists();
-    let by_name = paths.iter().find(is_named_so).map(parent);
-    by_name.or_else(|| paths.iter().find(holds_it).cloned())
-}
-
-/// What the torrent calls its file or folder.
-fn root_name(metainfo: &Metainfo) -> Option<PathBuf> {
-    let first = metainfo.layout().files().first()?.path.to_path_buf();
-    first.components().next().map(|name| Path::new(name.as_os_str()).to_owned())
 }
 
 fn not_found(file: &Path, metainfo: &Metainfo, paths: &[PathBuf]) -> Failure {

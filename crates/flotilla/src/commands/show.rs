@@ -10,12 +10,12 @@ use torrent::tracker::TrackerStatus;
 use crate::cli::Show;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::source::{USER_AGENT, load_file};
+use crate::source::{USER_AGENT, load};
 use crate::terminal::Terminal;
 use crate::text::{bytes, count};
 
 pub(crate) fn run(options: &Show, terminal: &Terminal) -> Result<(), Failure> {
-    let metainfo = load_file(&options.file)?;
+    let metainfo = load(&options.source)?;
     let counts = if options.scrape { scrape(&metainfo)? } else { Vec::new() };
     if options.json {
         let mut value = as_json(&metainfo);

@@ -32,8 +32,12 @@ pub(crate) fn run(options: &Tracker, terminal: &Terminal) -> Result<(), Failure>
         (http, udp) => TrackerHost::start(http.as_slice(), udp.as_slice(), limits),
     };
     let host = host.map_err(Failure::Failed)?;
-    host.http_addrs().iter().for_each(|addr| terminal.line(&format!("http://{addr}/announce")));
-    host.udp_addrs().iter().for_each(|addr| terminal.line(&format!("udp://{addr}")));
+    for addr in host.http_addrs() {
+        terminal.line(&format!("http://{}/announce", reachable(*addr)));
+    }
+    for addr in host.udp_addrs() {
+        terminal.line(&format!("udp://{}", reachable(*addr)));
+    }
     let mut told = (0, 0);
     let mut told_at = Instant::now();
     while !interrupt.is_set() && !terminal.is_gone() {
@@ -50,6 +54,15 @@ pub(crate) fn run(options: &Tracker, terminal: &Terminal) -> Result<(), Failure>
     }
     terminal.show(&[]);
     Ok(())
+}
+
+/// How others write an address: this machine's name stands for all that it has.
+fn reachable(addr: SocketAddr) -> String {
+    if !addr.ip().is_unspecified() {
+        return addr.to_string();
+    }
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{name}:{}", addr.port())
 }
 
 const PORT: u16 = 6969;

@@ -12,18 +12,20 @@ use super::hash_threads;
 use crate::cli::Verify;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::source::load_file;
+use crate::source::{data_dir, load_file};
 use crate::terminal::Terminal;
 use crate::text::{bytes, count};
 
 pub(crate) fn run(options: &Verify, terminal: &Terminal) -> Result<(), Failure> {
     let interrupt = Interrupt::install()?;
     let metainfo = load_file(&options.file)?;
-    std::fs::read_dir(&options.dir).map_err(|error| Failure::at(&options.dir, error))?;
+    std::fs::metadata(&options.dir).map_err(|error| Failure::at(&options.dir, error))?;
+    let dir = data_dir(&metainfo, std::slice::from_ref(&options.dir));
+    let dir = dir.unwrap_or_else(|| options.dir.clone());
     let layout = Arc::clone(metainfo.layout());
     let storage = Storage::new(
         Arc::clone(&layout),
-        options.dir.clone(),
+        dir,
         Arc::new(FilePool::default()),
         StorageOptions {
             preallocate: false,
@@ -94,7 +96,7 @@ impl std::fmt::Display for Finding {
             Self::Wrong(why) => f.write_str(why),
             Self::Unclear { bad, all } => {
                 let all = count(*all, "piece");
-                write!(f, "cannot be told: {bad} of {all} shared with a file that is not right")
+                write!(f, "perhaps good: {bad} of {all} shared with a file that is not right")
             }
         }
     }

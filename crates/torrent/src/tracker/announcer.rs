@@ -619,4 +619,24 @@ mod tests {
         assert_eq!(seeds, [Some(3), Some(5)]);
         assert!(announcer.status().iter().all(|tracker| tracker.state == TrackerState::Working));
     }
+
+    #[test]
+    fn a_tracker_of_an_unknown_kind_makes_nobody_impatient() {
+        for urls in [&["a", "wss"][..], &["a", "b", "wss"], &["wss", "a"]] {
+            let (mut announcer, mut now) = (announcer(&[urls]), epoch());
+            announcer.start(now);
+            let begun = now;
+            for _ in 0..12 {
+                while let Some((id, url, _)) = asked(&mut announcer, now) {
+                    let fault = match url.as_str() {
+                        "wss" => TrackerFault::UnsupportedScheme,
+                        _ => TrackerFault::Silent,
+                    };
+                    announcer.handle_reply(now, id, Err(fault));
+                }
+                now = announcer.poll_timeout().expect("it goes on");
+            }
+            assert!(now >= begun + BACKOFF_FIRST * 64, "{urls:?}: {:?}", now - begun);
+        }
+    }
 }
