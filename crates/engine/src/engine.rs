@@ -366,6 +366,11 @@ impl Engine {
             task.swarm.handle_timeout(now);
             if is_telling {
                 task.published.publish(task.status(now));
+                if !task.swarm.is_completed() && task.connections.is_empty() {
+                    // Nobody is there: sooner than its interval, as soon as the tracker allows.
+                    task.announcer.announce_now(now);
+                    self.drive_trackers(id, reactor);
+                }
             }
             self.drain(id, reactor);
             self.dial(id, reactor);
@@ -389,7 +394,7 @@ fn ending(reason: &Reason) -> Ending {
     match reason {
         Reason::Handler(error) if error.downcast_ref::<PeerFault>().is_some() => Ending::Fault,
         Reason::Handler(_) | Reason::Local(_) => Ending::Useful,
-        Reason::Eof | Reason::Reset | Reason::Error(_) | Reason::Timeout => Ending::Refused,
+        Reason::Reset | Reason::Error(_) | Reason::Timeout => Ending::Refused,
     }
 }
 

@@ -103,8 +103,6 @@ pub enum Read {
 /// Why a connection is over.
 #[derive(Debug)]
 pub enum Reason {
-    /// The peer hung up while nobody was reading.
-    Eof,
     /// The peer reset it.
     Reset,
     /// The system says so; also why a connection could not be opened.
@@ -120,7 +118,6 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Eof => f.write_str("closed by the peer"),
             Self::Reset => f.write_str("reset by the peer"),
             Self::Error(error) => error.fmt(f),
             Self::Timeout => f.write_str("timed out"),

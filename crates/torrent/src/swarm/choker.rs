@@ -41,8 +41,6 @@ pub struct Candidate {
     pub unchoked_at: Option<Instant>,
     /// What it got since then, in bytes.
     pub uploaded_since_unchoke: u64,
-    /// It needs nothing.
-    pub has_all: bool,
     /// It was served and asked for nothing, and has asked for nothing since.
     pub wasted_its_turn: bool,
 }
@@ -166,10 +164,9 @@ impl Choker {
         capacity: Option<u64>,
         candidates: &[Candidate],
     ) -> usize {
-        let Slots::Adaptive = slots else {
-            let Slots::Fixed(count) = slots else { unreachable!("the other variant") };
+        if let Slots::Fixed(count) = slots {
             return count;
-        };
+        }
         let rate: u64 = candidates.iter().map(|peer| peer.upload_rate).sum();
         let served = candidates.iter().filter(|peer| !peer.is_choked).count();
         if served >= self.slots && rate > self.rate_before + self.rate_before / 20 {
@@ -215,7 +212,6 @@ mod tests {
             connected_at: epoch(),
             unchoked_at: None,
             uploaded_since_unchoke: 0,
-            has_all: false,
             wasted_its_turn: false,
         }
     }

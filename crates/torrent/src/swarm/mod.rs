@@ -437,11 +437,6 @@ impl Swarm {
     pub const fn set_upload_capacity(&mut self, bytes_per_second: Option<u64>) {
         self.upload_capacity = bytes_per_second;
     }
-
-    /// How many peers to serve at once.
-    pub const fn set_slots(&mut self, slots: Slots) {
-        self.config.slots = slots;
-    }
 }
 
 fn candidate(now: Instant, key: PeerKey, peer: &Peer) -> Candidate {
@@ -455,7 +450,6 @@ fn candidate(now: Instant, key: PeerKey, peer: &Peer) -> Candidate {
         connected_at: peer.connected_at,
         unchoked_at: peer.unchoked_at,
         uploaded_since_unchoke: peer.uploaded_since_unchoke,
-        has_all: peer.is_seed(),
         wasted_its_turn: peer.wasted_its_turn,
     }
 }

@@ -4,7 +4,7 @@
 //! them. A piece that becomes rarer or more common moves to the neighbouring bucket by one swap at
 //! its border, so keeping the order costs the same for a hundred pieces as for a hundred thousand.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::{Bitfield, PieceIndex, Rng};
@@ -24,7 +24,7 @@ pub struct PiecePicker {
     /// No candidate comes before this one, in sequence.
     first_candidate: u32,
     /// Pieces that are needed by a time.
-    deadlines: BTreeMap<(Instant, PieceIndex), ()>,
+    deadlines: BTreeSet<(Instant, PieceIndex)>,
     rng: Rng,
 }
 
@@ -79,7 +79,7 @@ impl PiecePicker {
             wanted_missing: 0,
             is_sequential: false,
             first_candidate: 0,
-            deadlines: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
             rng,
         };
         // In a random order, so that equals begin shuffled.
@@ -140,11 +140,6 @@ impl PiecePicker {
         self.update(piece, |piece| (piece.is_had, piece.is_open) = (true, false));
     }
 
-    /// The piece is not here, although it was thought to be.
-    pub fn clear_have(&mut self, piece: PieceIndex) {
-        self.update(piece, |piece| piece.is_had = false);
-    }
-
     /// Some of the piece has been asked for: it is not picked as new.
     pub fn open(&mut self, piece: PieceIndex) {
         self.update(piece, |piece| piece.is_open = true);
@@ -167,7 +162,7 @@ impl PiecePicker {
         let Some(state) = self.pieces.get_mut(piece.index()) else { return };
         if !state.is_had {
             state.deadline = Some(deadline);
-            self.deadlines.insert((deadline, piece), ());
+            self.deadlines.insert((deadline, piece));
         }
     }
 
@@ -181,7 +176,7 @@ impl PiecePicker {
 
     /// The next piece to take from a peer that has `bits`; `None` if it has no candidate.
     pub fn pick(&mut self, bits: &Bitfield) -> Option<PieceIndex> {
-        let due = self.deadlines.keys().map(|(_, piece)| *piece);
+        let due = self.deadlines.iter().map(|(_, piece)| *piece);
         let due = due
             .into_iter()
             .find(|piece| self.pieces[piece.index()].is_candidate() && bits.has(*piece));
@@ -416,8 +411,7 @@ mod tests {
         picker.set_have(PieceIndex(0));
         picker.set_have(PieceIndex(1));
         assert_eq!((picker.wanted_missing(), picker.unopened_wanted()), (1, 1));
-        picker.clear_have(PieceIndex(1));
-        assert!(picker.is_wanted(PieceIndex(1)) && !picker.is_wanted(PieceIndex(0)));
+        assert!(picker.is_wanted(PieceIndex(2)) && !picker.is_wanted(PieceIndex(0)));
     }
 
     /// The order by counting, and the one by swaps, are the same after any history.
@@ -454,7 +448,6 @@ mod tests {
                     3 => picker.open(piece),
                     4 => picker.release(piece),
                     5 => picker.set_have(piece),
-                    6 => picker.clear_have(piece),
                     _ => picker.set_priority(piece, rng.below(8) as u8),
                 }
                 for index in (0..count).map(PieceIndex) {
