@@ -72,6 +72,8 @@ impl Engine {
         task.completed_at = Some(now);
         task.announcer.completed(now);
         task.save_at = now;
+        // Whoever hears of it looks at the figures.
+        task.published.publish(task.status(now));
         self.cut_to_length(id, reactor);
         self.publish(id, &EventKind::Completed);
         self.state_changed(id, reactor);
