@@ -479,7 +479,7 @@ fn faults_end_the_connection() {
         (
             [Message::Interested]
                 .into_iter()
-                .chain(vec![Message::Request(block(0, 0, 1)); 20_000])
+                .chain(vec![Message::Request(block(0, 0, 1)); 30_000])
                 .collect(),
             PeerFault::TooManyRequests,
         ),

@@ -164,8 +164,9 @@ impl Swarm {
     }
 }
 
-/// Requests of one peer that wait their turn, told to it as `reqq`.
-pub(super) const REQUESTS_QUEUED_MAX: usize = 2000;
+/// Requests of one peer that wait their turn, told to it as `reqq`. Transmission fills this queue once
+/// a second and no sooner, so it is what bounds the rate to it. Only those who are served can fill it.
+pub(super) const REQUESTS_QUEUED_MAX: usize = 10_000;
 /// Requests beyond that, or while choked, before the peer is a nuisance.
 const REQUESTS_DROPPED_MAX: u32 = 10_000;
 /// What libtorrent and others take as the longest block.
