@@ -85,15 +85,14 @@ impl Terminal {
     pub(crate) fn show(&self, lines: &[String]) {
         let Some(live) = &self.live else { return };
         let mut bars = live.bars.borrow_mut();
+        while bars.len() > lines.len() {
+            if let Some(bar) = bars.pop() {
+                live.lines.remove(&bar);
+            }
+        }
         if lines.is_empty() {
             // Were this to fail, a stale line would stay on the screen; no more.
             live.lines.clear().ok();
-        }
-        while bars.len() > lines.len() {
-            if let Some(bar) = bars.pop() {
-                bar.finish_and_clear();
-                live.lines.remove(&bar);
-            }
         }
         while bars.len() < lines.len() {
             let style = ProgressStyle::with_template("{msg}").expect("a valid template");

@@ -217,7 +217,8 @@ impl<'a> Watch<'a> {
     fn show(&mut self, statuses: &[Arc<TorrentStatus>], is_last: bool) {
         if self.terminal.is_live() && !self.is_json {
             let (rows, columns) = self.terminal.size();
-            self.terminal.show(&table(statuses, rows.saturating_sub(1), columns.saturating_sub(1)));
+            let lines = table(statuses, rows.saturating_sub(1), columns.saturating_sub(1));
+            self.terminal.show(&lines);
             return;
         }
         let every = if self.is_json { JSON_EVERY } else { LINE_EVERY };
