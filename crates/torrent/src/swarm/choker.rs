@@ -3,6 +3,8 @@
 //! [BEP 3]: https://www.bittorrent.org/beps/bep_0003.html
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::PeerKey;
@@ -25,6 +27,8 @@ pub struct Choker {
 pub struct Candidate {
     /// Who it is.
     pub key: PeerKey,
+    /// Where it is.
+    pub host: IpAddr,
     /// It wants something.
     pub is_interested: bool,
     /// It is not served now.
@@ -98,22 +102,31 @@ impl Choker {
         let slots = self.count_slots(slots, upload_capacity, candidates);
         let mut interested: Vec<&Candidate> =
             candidates.iter().filter(|peer| peer.is_interested).collect();
+        // Among equals, nobody's second connection comes before another's first.
+        let mut of_host: BTreeMap<IpAddr, u32> = BTreeMap::new();
+        let mut ranks: BTreeMap<PeerKey, u32> = BTreeMap::new();
+        for peer in &interested {
+            let rank = of_host.entry(peer.host).or_default();
+            ranks.insert(peer.key, *rank);
+            *rank += 1;
+        }
+        let rank = |peer: &Candidate| (ranks.get(&peer.key).copied(), peer.key);
         match role {
             Role::Leeching => {
                 interested.sort_by_key(|peer| {
                     let gives = Reverse(peer.download_rate);
-                    (peer.is_snubbed, gives, peer.wasted_its_turn, peer.key)
+                    (peer.is_snubbed, gives, peer.wasted_its_turn, rank(peer))
                 });
             }
             Role::Seeding(SeedingPolicy::FastestFirst) => {
                 interested.sort_by_key(|peer| {
-                    (peer.wasted_its_turn, Reverse(peer.upload_rate), peer.key)
+                    (peer.wasted_its_turn, Reverse(peer.upload_rate), rank(peer))
                 });
             }
             Role::Seeding(SeedingPolicy::RoundRobin) => {
                 interested.sort_by_key(|peer| {
                     let is_over = peer.wasted_its_turn || has_had_its_turn(now, peer);
-                    (is_over, Reverse(peer.unchoked_at.is_some()), peer.key)
+                    (is_over, Reverse(peer.unchoked_at.is_some()), rank(peer))
                 });
             }
         }
@@ -204,6 +217,7 @@ mod tests {
     fn peer(key: u32) -> Candidate {
         Candidate {
             key: PeerKey(key),
+            host: IpAddr::from(key.to_be_bytes()),
             is_interested: true,
             is_choked: true,
             download_rate: 0,
@@ -302,6 +316,17 @@ mod tests {
             let peers: Vec<Candidate> = idle.chain([peer(20), peer(21)]).collect();
             let served = rechoke(&mut choker, 1, role, 4, &peers);
             assert!(served.contains(&20) && served.contains(&21), "{role:?}: {served:?}");
+        }
+    }
+
+    #[test]
+    fn a_crowd_from_one_host_leaves_slots_to_others() {
+        for role in [Role::Leeching, Role::Seeding(SeedingPolicy::FastestFirst)] {
+            let crowd =
+                (0..50).map(|key| Candidate { host: IpAddr::from([10, 0, 0, 1]), ..peer(key) });
+            let peers: Vec<Candidate> = crowd.chain([peer(50), peer(51)]).collect();
+            let served = rechoke(&mut Choker::new(Rng::from_seed(1)), 1, role, 4, &peers);
+            assert!(served.contains(&50) && served.contains(&51), "{role:?}: {served:?}");
         }
     }
 

@@ -442,6 +442,7 @@ impl Swarm {
 fn candidate(now: Instant, key: PeerKey, peer: &Peer) -> Candidate {
     Candidate {
         key,
+        host: peer.ip(),
         is_interested: peer.peer_interested,
         is_choked: peer.am_choking,
         download_rate: peer.down.bytes_per_second(now),
