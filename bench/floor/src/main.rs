@@ -7,10 +7,7 @@
 //! ```
 //!
 //! Measured from outside, by wall clock, CPU seconds and resident memory.
-#![expect(
-    clippy::print_stdout,
-    reason = "this program prints one line, and is no part of the product"
-)]
+#![expect(clippy::print_stdout, reason = "it prints one line, and is no part of the product")]
 
 use std::error::Error;
 use std::fs::File;

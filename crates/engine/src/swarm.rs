@@ -298,8 +298,10 @@ impl Engine {
                 return;
             }
             let allowance = self.up.available(now).min(task.up.available(now));
-            // Nobody overtakes those who wait.
-            let is_queue = self.throttle.is_some() && !self.waiting_to_send.is_empty();
+            // Nobody overtakes those who wait for the same allowance.
+            let is_shared = self.config.limits.upload.is_some();
+            let is_rival = |(other, _): &(TaskId, PeerKey)| is_shared || *other == id;
+            let is_queue = self.throttle.is_some() && self.waiting_to_send.iter().any(is_rival);
             if allowance < SEND_LEN_MIN || is_queue {
                 if !self.waiting_to_send.contains(&(id, key)) {
                     self.waiting_to_send.push_back((id, key));
