@@ -21,7 +21,7 @@ impl Acceptor<Engine> for Door {
         engine: &mut Engine,
         reactor: &mut Reactor<Engine>,
     ) {
-        let addr = connection.peer;
+        let Some(addr) = connection.peer.socket_addr() else { return };
         if !engine.admits(addr.ip()) {
             tracing::debug!(%addr, "turned away");
             return;

@@ -152,7 +152,8 @@ impl Acceptor<Host> for Door {
         if host.connections >= CONNECTIONS_MAX {
             return;
         }
-        let client = Client { ip: connection.peer.ip().to_canonical(), request: Vec::new() };
+        let Some(addr) = connection.peer.socket_addr() else { return };
+        let client = Client { ip: addr.ip().to_canonical(), request: Vec::new() };
         match reactor.attach(connection, Box::new(client)) {
             Ok(token) => {
                 host.connections += 1;

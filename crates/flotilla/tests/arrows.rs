@@ -25,7 +25,8 @@ fn no_crate_imports_what_it_should_not_know() {
     for (name, may_import) in ARROWS {
         let manifest =
             std::fs::read_to_string(crates.join(name).join("Cargo.toml")).expect("a manifest");
-        for (other, _) in ARROWS {
+        // A crate may name itself: its tests do, for what is behind a feature.
+        for (other, _) in ARROWS.into_iter().filter(|(other, _)| *other != name) {
             let imports = manifest.lines().any(|line| {
                 line.strip_prefix(other).is_some_and(|rest| rest.starts_with(['.', ' ', '=']))
             });

@@ -1,10 +1,11 @@
 //! What a program gives the reactor to call.
 
+use std::any::type_name;
 use std::net::SocketAddr;
 use std::{fmt, io};
 
 use crate::backend::Source;
-use crate::{Reactor, Token};
+use crate::{Address, Reactor, Token};
 
 /// Why a handler gives up its connection.
 pub type HandlerError = Box<dyn std::error::Error>;
@@ -27,7 +28,8 @@ pub trait Handler<S> {
     }
 
     /// There may be something to read. Called at most once a turn, and again next turn while there
-    /// still may be; read as much as suits.
+    /// still may be; read as much as suits. One that does not read at all is called later and later, up
+    /// to ten times a second: to leave bytes where they are, [pause](Reactor::pause).
     ///
     /// # Errors
     /// End the connection.
@@ -38,7 +40,37 @@ pub trait Handler<S> {
         reactor: &mut Reactor<S>,
     ) -> Result<(), HandlerError>;
 
-    /// The write queue has fallen to the low-water mark, after it had been above the high one.
+    /// Nothing is queued and the kernel has room. Called once after
+    /// [`notify_writable`](Reactor::notify_writable) asked for it.
+    ///
+    /// # Errors
+    /// End the connection.
+    fn writable(
+        &mut self,
+        token: Token,
+        state: &mut S,
+        reactor: &mut Reactor<S>,
+    ) -> Result<(), HandlerError> {
+        let _ = (token, state, reactor);
+        Ok(())
+    }
+
+    /// The write queue was at the high-water mark, and writing it out did not bring it to the low one:
+    /// the peer is slower than we are. `drained` follows.
+    ///
+    /// # Errors
+    /// End the connection.
+    fn full(
+        &mut self,
+        token: Token,
+        state: &mut S,
+        reactor: &mut Reactor<S>,
+    ) -> Result<(), HandlerError> {
+        let _ = (token, state, reactor);
+        Ok(())
+    }
+
+    /// The write queue has fallen to the low-water mark, after it had been at the high one.
     ///
     /// # Errors
     /// End the connection.
@@ -52,8 +84,14 @@ pub trait Handler<S> {
         Ok(())
     }
 
-    /// The connection is over, or never came to be. Called exactly once, last of all.
+    /// The connection is over, or never came to be. Called exactly once, last of all, unless the
+    /// connection was [taken](Reactor::take) out.
     fn closed(&mut self, token: Token, reason: Reason, state: &mut S, reactor: &mut Reactor<S>);
+
+    /// What the profile and [`Info`](crate::Info) call it. Default: the name of its type.
+    fn kind(&self) -> &'static str {
+        type_name::<Self>()
+    }
 }
 
 /// Takes in connections.
@@ -66,6 +104,11 @@ pub trait Acceptor<S> {
         state: &mut S,
         reactor: &mut Reactor<S>,
     );
+
+    /// What the profile and [`Info`](crate::Info) call it. Default: the name of its type.
+    fn kind(&self) -> &'static str {
+        type_name::<Self>()
+    }
 }
 
 /// Takes in datagrams.
@@ -79,14 +122,26 @@ pub trait DatagramHandler<S> {
         state: &mut S,
         reactor: &mut Reactor<S>,
     );
+
+    /// The kernel has room again. Called once after [`notify_writable`](Reactor::notify_writable).
+    fn writable(&mut self, token: Token, state: &mut S, reactor: &mut Reactor<S>) {
+        let _ = (token, state, reactor);
+    }
+
+    /// What the profile and [`Info`](crate::Info) call it. Default: the name of its type.
+    fn kind(&self) -> &'static str {
+        type_name::<Self>()
+    }
 }
 
 /// A connection that has come and has no handler yet.
 #[derive(Debug)]
 pub struct Accepted {
     /// Who came.
-    pub peer: SocketAddr,
+    pub peer: Address,
     pub(crate) source: Source,
+    /// Its number: a source is used again.
+    pub(crate) offer: u64,
 }
 
 /// What a read brought.
@@ -94,10 +149,22 @@ pub struct Accepted {
 pub enum Read {
     /// So many bytes.
     Data(usize),
-    /// Nothing for now.
+    /// Nothing for now: nothing has come, or this turn's share or a rate limit is used up.
     WouldBlock,
     /// The peer will send nothing more; writing may still work.
     Eof,
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// All is with the kernel.
+    Sent,
+    /// So many bytes are queued now, and go out at the end of the turn if there is room.
+    Queued(usize),
+    /// So many are queued, and that is at or above the high-water mark: wait for
+    /// [`drained`](Handler::drained).
+    Full(usize),
 }
 
 /// Why a connection is over.
@@ -107,7 +174,7 @@ pub enum Reason {
     Reset,
     /// The system says so; also why a connection could not be opened.
     Error(io::Error),
-    /// Its deadline passed.
+    /// Its deadline passed, or it was silent for too long.
     Timeout,
     /// The program closed it.
     Local(&'static str),
@@ -133,6 +200,18 @@ impl From<io::Error> for Reason {
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::Reset,
             io::ErrorKind::TimedOut => Self::Timeout,
             _ => Self::Error(error),
+        }
+    }
+}
+
+impl From<Reason> for io::Error {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::Reset => io::ErrorKind::ConnectionReset.into(),
+            Reason::Error(error) => error,
+            Reason::Timeout => io::ErrorKind::TimedOut.into(),
+            Reason::Local(why) => Self::new(io::ErrorKind::NotConnected, why),
+            Reason::Handler(error) => Self::other(error.to_string()),
         }
     }
 }

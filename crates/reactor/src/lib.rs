@@ -55,42 +55,116 @@
 //!
 //! # A turn
 //!
-//! The loop goes in turns: due timers run, then the loop waits for sockets, then each ready
-//! connection's handler is called once, then what other threads [posted](Remote::post) runs, then
-//! everything written in this turn goes out, then connections that ended hear of it. What one turn
-//! asks for is never forgotten in the wait of the next: the loop only sleeps when nothing is left.
-//!
-//! Readiness is a level, not an edge: a handler that leaves bytes unread is called again next turn.
-//! A peer that floods gets one call a turn, like everyone else.
-//!
-//! # Simulation
-//!
-//! [`Reactor::simulated`] runs the same handlers in a [pretended world](simulated), where the network
-//! misbehaves by a seed and time costs nothing: what a program does there it does again.
+//! The loop goes in *turns*: it waits for sockets, then each socket that is ready has its handler called
+//! once, then due timers run, then what other threads [posted](Remote::post) and tasks that were woken,
+//! then the [hooks](Reactor::on_turn_end); then everything that was written in this turn goes out,
+//! gathered, and connections that ended hear of it. What a turn asks for is never forgotten in the wait
+//! of the next: the loop sleeps only when nothing is left.
 //!
 //! # Tokens
 //!
-//! A [`Token`] names one connection and never another: its slot may be used again, with another
-//! generation. Whatever is done with the token of a connection that is over does nothing or says so.
+//! A [`Token`] names one connection, listener, or datagram socket, and never another: its slot may be
+//! used again, with another generation. Whatever is done with the token of a connection that is over does
+//! nothing or says so. A program keeps tokens where in other loops it would keep sockets.
+//!
+//! # Handlers
+//!
+//! A [`Handler`] is one connection's side of the program: `connected`, `readable`, `writable`, `full`,
+//! `drained`, `closed`. There are an [`Acceptor`] for a listener and a [`DatagramHandler`] for a datagram
+//! socket; timers, hooks, [signals](Reactor::on_signal) and [watched](Reactor::watch) descriptors call
+//! closures. Each gets the state `S` and the reactor, so that a handler may open, write to and close any
+//! connection. An error that a handler returns, or a panic, ends its connection and nothing else.
+//!
+//! Readiness is a level, not an edge: a handler that leaves bytes unread is called again next turn.
+//!
+//! Who would rather write `async` code finds [`task`]: futures on the same loop, with the same sockets.
+//! Both kinds mix in one program.
+//!
+//! # Budgets
+//!
+//! One turn does only so much for one: [`Budgets`] says how many bytes a connection may read and write,
+//! how many connections a listener takes in, how many timers fire. A peer that floods gets one call a turn
+//! like everyone else, and after a MiB its [`read`](Reactor::read) says `WouldBlock`. What is left is
+//! done next turn, without a wait. How fast bytes may go at all is a [`Rate`], for one connection or for
+//! a [group](RateGroup).
+//!
+//! # Back pressure
+//!
+//! Every connection has a write queue of bytes, parts of files, and callbacks, with a high and a low mark.
+//! At the high one a write says [`Progress::Full`]; the queue takes what it is given all the same, so a
+//! program that passes bytes on [pauses](Reactor::pause) their source then, and
+//! [resumes](Reactor::resume) it when `drained` is called.
+//!
+//! # Closing
+//!
+//! [`close`](Reactor::close) is at once: what is queued is dropped. [`close_after_flush`](Reactor::close_after_flush)
+//! is in good order: what is queued goes out first, the peer is told that this was all, and its last
+//! words do no harm. [`finish`](Reactor::finish) ends our half only. However a connection ends,
+//! `closed` is called once with the [`Reason`], at the end of the turn; a [timeout](Reactor::set_idle_timeout)
+//! is a reason too. [`take`](Reactor::take) is the way out without an end.
+//!
+//! # Other threads
+//!
+//! A reactor is one thread's. Others hold a [`Remote`]: it posts closures to the loop, and stops it. What
+//! blocks goes [to worker threads](Reactor::offload): look-ups, files, anything. Several reactors in a
+//! process share nothing, but a connection can be [handed over](Detached), and a port
+//! [shared](ListenOptions::reuse_port).
+//!
+//! # Simulation
+//!
+//! [`Reactor::simulated`] runs the same program in a [pretended world](simulated), where the network
+//! misbehaves by a seed and time costs nothing: what a program does there it does again.
 
+mod address;
 mod backend;
+mod core;
+mod guard;
 mod handler;
+mod histogram;
+mod inbox;
+mod interest;
 mod options;
+mod profile;
 mod reactor;
 mod remote;
 pub mod simulated;
-mod stream;
-mod timer;
+pub mod task;
+mod timer_wheel;
+#[cfg(feature = "tls")]
+mod tls;
 mod token;
+mod transport;
 mod worker_pool;
 mod write_queue;
 
-pub use backend::{Backend, Event, Source, Wake};
+pub use address::Address;
+pub use backend::{Backend, DatagramBatch, Event, RawSocket, Source, Wake};
+pub use core::{Direction, Rate};
+pub use guard::{Cork, HookGuard, IntervalGuard, RateGroup, TimerGuard, WatchGuard};
 pub use handler::{
-    Accepted, Acceptor, Closed, DatagramHandler, Handler, HandlerError, Read, Reason,
+    Accepted, Acceptor, Closed, DatagramHandler, Handler, HandlerError, Progress, Read, Reason,
 };
-pub use options::{ConnectOptions, ListenOptions};
-pub use reactor::Reactor;
+pub use histogram::Histogram;
+pub use interest::{Interest, Readiness};
+pub use options::{Budgets, ConnectOptions, ListenOptions};
+pub use profile::{Phase, Profile, ProfileRow, Slow};
+pub use reactor::{Detached, Info, Reactor, Taken};
 pub use remote::{Gone, Remote};
-pub use timer::TimerId;
+pub use timer_wheel::TimerId;
+#[cfg(feature = "tls")]
+pub use tls::Tls;
 pub use token::Token;
+pub use transport::{Transport, Wire};
+pub use write_queue::Chunk;
+
+/// What [`inbox`] is made of. Its test under loom has a module of the same name with loom's.
+mod sync {
+    pub(crate) use std::sync::atomic::{AtomicU8, Ordering};
+    pub(crate) use std::sync::{Mutex, MutexGuard};
+
+    /// Runs a test that loom would run in every order.
+    #[cfg(test)]
+    pub(crate) fn model(test: impl Fn()) {
+        test();
+    }
+}

@@ -23,6 +23,9 @@ pub struct ListenOptions {
     pub v6_only: bool,
     /// A port may be used again right after its last owner. Default: yes.
     pub reuse_addr: bool,
+    /// Several sockets may share the port, and the kernel spreads what comes over them (`SO_REUSEPORT`).
+    /// Default: no.
+    pub reuse_port: bool,
     /// Connections that wait to be accepted. Default: 1024.
     pub backlog: i32,
     /// As in [`ConnectOptions`], for what is accepted.
@@ -39,6 +42,37 @@ impl Default for ConnectOptions {
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        Self { v6_only: false, reuse_addr: true, backlog: 1024, nodelay: true, congestion: None }
+        Self {
+            v6_only: false,
+            reuse_addr: true,
+            reuse_port: false,
+            backlog: 1024,
+            nodelay: true,
+            congestion: None,
+        }
+    }
+}
+
+/// How much one turn does for one before the others have theirs. Nothing is lost: what is left is
+/// done in the next turn, before the loop waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budgets {
+    /// Bytes that one connection may read, up to one read more. Default: 1 MiB.
+    pub read_bytes: u32,
+    /// Bytes that one connection's queue may write, up to what the kernel takes at once more. Default:
+    /// 1 MiB.
+    pub write_bytes: u32,
+    /// Connections that one listener takes in. Default: 64.
+    pub accepts: u32,
+    /// Datagrams that one socket delivers, up to a batch more. Default: 256.
+    pub datagrams: u32,
+    /// Timers that fire. Default: 1024.
+    pub timers: u32,
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        let mib = 1024 * 1024;
+        Self { read_bytes: mib, write_bytes: mib, accepts: 64, datagrams: 256, timers: 1024 }
     }
 }

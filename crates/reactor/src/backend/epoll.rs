@@ -1,5 +1,13 @@
 //! The real world, on Linux: edge-triggered epoll.
+//!
+//! `streams`, `datagrams`, `signals` and `watched` open what there is to wait for; `entries` gives it a
+//! number; here it is waited for, read and written.
+//!
+//! A write to a socket whose peer is gone raises no `SIGPIPE`. One to a pipe, or from a file, cannot be
+//! told not to; a program whose `main` is Rust's ignores that signal from its start.
 
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,27 +18,27 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, sendmsg};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use socket2::SockRef;
 
-use super::{Backend, Event, Source, Wake};
-use crate::{ConnectOptions, ListenOptions, Token};
+use super::datagrams::{DatagramSocket, Headers};
+use super::entries::{Entries, Entry, Stream};
+use super::signals::SignalSocket;
+use super::streams::{self, Listener, invalid};
+use super::watched::{self, Watched};
+use super::{Backend, DatagramBatch, Event, RawSocket, Source, Wake};
+use crate::{Address, ConnectOptions, Interest, ListenOptions, Token};
 
 pub(crate) struct Epoll {
     epoll: OwnedFd,
-    sockets: Vec<Option<Entry>>,
-    free: Vec<u32>,
+    entries: Entries,
     ready: Vec<epoll::Event>,
+    /// The watched descriptors, by token: their events must be remembered.
+    watched: BTreeMap<Token, Source>,
+    headers: Headers,
     waker: Arc<EventFd>,
     /// Given up for a moment to accept, and so get rid of, a connection when there are no descriptors.
     reserve: Option<OwnedFd>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    socket: Socket,
-    /// What accepted connections get.
-    accepts: Option<(bool, Option<String>)>,
 }
 
 #[derive(Debug)]
@@ -38,7 +46,7 @@ struct EventFd(OwnedFd);
 
 impl std::fmt::Debug for Epoll {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Epoll({} sockets)", self.sockets.len() - self.free.len())
+        write!(f, "Epoll({} sources)", self.entries.len())
     }
 }
 
@@ -56,53 +64,41 @@ impl Epoll {
         epoll::add(&epoll, &event_fd, EventData::new_u64(WAKER), EventFlags::IN | EventFlags::ET)?;
         Ok(Self {
             epoll,
-            sockets: Vec::new(),
-            free: Vec::new(),
+            entries: Entries::default(),
             ready: Vec::with_capacity(EVENTS_MAX),
+            watched: BTreeMap::new(),
+            headers: Headers::default(),
             waker: Arc::new(EventFd(event_fd)),
             reserve: reserve(),
         })
     }
 
-    fn socket(&self, source: Source) -> io::Result<&Entry> {
-        let entry = self.sockets.get(source.0 as usize).and_then(Option::as_ref);
-        entry.ok_or_else(|| io::ErrorKind::NotConnected.into())
+    /// Keeps what was opened and has it report.
+    fn open(&mut self, entry: Entry, token: Token, flags: EventFlags) -> io::Result<Source> {
+        self.add(&entry, token, flags)?;
+        Ok(self.entries.keep(entry))
     }
 
-    fn fd(&self, source: Source) -> io::Result<BorrowedFd<'_>> {
-        Ok(self.socket(source)?.socket.as_fd())
-    }
-
-    fn keep(&mut self, entry: Entry) -> Source {
-        match self.free.pop() {
-            Some(at) => {
-                self.sockets[at as usize] = Some(entry);
-                Source(at)
-            }
-            None => {
-                self.sockets.push(Some(entry));
-                Source(self.sockets.len() as u32 - 1)
-            }
+    fn add(&self, fd: impl AsFd, token: Token, flags: EventFlags) -> io::Result<()> {
+        match epoll::add(&self.epoll, fd, EventData::new_u64(token.to_u64()), flags) {
+            Err(Errno::PERM) => Err(invalid(
+                "a regular file or folder is always ready: read it with read_at or offload",
+            )),
+            result => Ok(result?),
         }
     }
 
-    /// Keeps a socket and has it report.
-    fn open(
-        &mut self,
-        socket: Socket,
-        accepts: Option<(bool, Option<String>)>,
-        token: Token,
-    ) -> io::Result<Source> {
-        let source = self.keep(Entry { socket, accepts });
-        if let Err(error) = self.register(source, token) {
-            self.close(source);
-            return Err(error);
-        }
-        Ok(source)
+    /// Takes out of epoll what closing alone may leave there: a file that others have open too.
+    fn forget(&self, fd: impl AsFd) {
+        epoll::delete(&self.epoll, fd).ok();
     }
 }
 
 impl Backend for Epoll {
+    fn name(&self) -> &'static str {
+        "epoll"
+    }
+
     fn now(&self) -> Instant {
         Instant::now()
     }
@@ -110,30 +106,21 @@ impl Backend for Epoll {
     fn random(&mut self) -> u64 {
         // The standard library seeds each of these from the system's source of randomness.
         use std::hash::{BuildHasher, RandomState};
-        RandomState::new().hash_one(self.sockets.len())
+        RandomState::new().hash_one(self.entries.len())
     }
 
     fn connect(
         &mut self,
-        addr: SocketAddr,
+        addr: &Address,
         options: &ConnectOptions,
         token: Token,
     ) -> io::Result<Source> {
-        let socket = new_socket(addr, Type::STREAM, Protocol::TCP)?;
-        tune(&socket, options.nodelay, options.congestion.as_deref())?;
-        if let Some(ip) = options.bind {
-            socket.bind(&SocketAddr::new(ip, 0).into())?;
-        }
-        match socket.connect(&addr.into()) {
-            Ok(()) => {}
-            Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
-            Err(error) => return Err(error),
-        }
-        self.open(socket, None, token)
+        let fd = streams::connect(addr, options)?;
+        self.open(Entry::Stream(Stream::new(fd)), token, EDGES)
     }
 
     fn finish_connect(&mut self, source: Source) -> io::Result<()> {
-        let socket = &self.socket(source)?.socket;
+        let socket = SockRef::from(&self.entries.stream(source)?.fd);
         match socket.take_error()? {
             Some(error) => Err(error),
             // Writable without an address at the other end: it was hung up in between.
@@ -143,38 +130,54 @@ impl Backend for Epoll {
 
     fn listen(
         &mut self,
-        addr: SocketAddr,
+        addr: &Address,
         options: &ListenOptions,
         token: Token,
     ) -> io::Result<Source> {
-        let socket = new_socket(addr, Type::STREAM, Protocol::TCP)?;
-        bind(&socket, addr, options)?;
-        socket.listen(options.backlog)?;
-        self.open(socket, Some((options.nodelay, options.congestion.clone())), token)
+        let listener = Listener::open(addr, options)?;
+        self.open(Entry::Listener(Box::new(listener)), token, EDGES)
     }
 
-    fn accept(&mut self, listener: Source) -> io::Result<(Source, SocketAddr)> {
-        let entry = self.socket(listener)?;
-        let (stream, addr) = match accept4(&entry.socket) {
-            Err(error) if is_out_of_descriptors(&error) => {
-                // Whoever waits is told at once, rather than left waiting.
-                self.reserve = None;
-                let turned_away = accept4(&self.socket(listener)?.socket);
-                drop(turned_away);
-                self.reserve = reserve();
-                return Err(error);
+    fn accept(&mut self, listener: Source) -> io::Result<(Source, Address)> {
+        let listener = self.entries.listener(listener)?;
+        let mut result = listener.accept();
+        if result.as_ref().is_err_and(is_out_of_descriptors) && self.reserve.take().is_some() {
+            // Whoever waits longest is told at once, rather than left waiting. One a call: the loop
+            // backs off after an error, and those behind may find room then.
+            match listener.accept() {
+                // The system asks for a descriptor before it looks whether anybody waits.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => result = Err(error),
+                turned_away => drop(turned_away),
             }
-            other => other?,
-        };
-        let (nodelay, congestion) = entry.accepts.clone().unwrap_or_default();
-        tune(&stream, nodelay, congestion.as_deref())?;
-        let addr = addr.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
-        Ok((self.keep(Entry { socket: stream, accepts: None }), addr))
+        }
+        // Another thread may have been faster to take the place.
+        if self.reserve.is_none() {
+            self.reserve = reserve();
+        }
+        let (fd, addr) = result?;
+        Ok((self.entries.keep(Entry::Stream(Stream::new(fd))), addr))
     }
 
     fn register(&mut self, source: Source, token: Token) -> io::Result<()> {
-        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        Ok(epoll::add(&self.epoll, self.fd(source)?, EventData::new_u64(token.to_u64()), flags)?)
+        self.add(self.entries.any(source)?, token, EDGES)
+    }
+
+    fn adopt(&mut self, socket: RawSocket, token: Token) -> io::Result<Source> {
+        let RawSocket::Fd(fd) = socket else {
+            return Err(invalid("a socket of a simulated world cannot be used in the real one"));
+        };
+        rustix::io::ioctl_fionbio(&fd, true)?;
+        let is_socket = rustix::net::sockopt::socket_type(&fd).is_ok();
+        self.open(Entry::Stream(Stream { fd, is_socket, is_adopted: true }), token, EDGES)
+    }
+
+    fn detach(&mut self, source: Source) -> io::Result<RawSocket> {
+        self.entries.stream(source)?;
+        let Some(Entry::Stream(stream)) = self.entries.take(source) else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        self.forget(&stream.fd);
+        Ok(RawSocket::Fd(stream.fd))
     }
 
     fn bind_udp(
@@ -183,14 +186,11 @@ impl Backend for Epoll {
         options: &ListenOptions,
         token: Token,
     ) -> io::Result<Source> {
-        let socket = new_socket(addr, Type::DGRAM, Protocol::UDP)?;
-        // Two programs that share a port by accident would each get half of the datagrams.
-        bind(&socket, addr, &ListenOptions { reuse_addr: false, ..options.clone() })?;
-        self.open(socket, None, token)
+        self.open(Entry::Datagrams(DatagramSocket::bind(addr, options)?), token, EDGES)
     }
 
     fn read(&mut self, source: Source, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let fd = self.fd(source)?;
+        let fd = &self.entries.stream(source)?.fd;
         let result = match slices {
             [one] => retry(|| rustix::io::read(fd, &mut **one)),
             several => retry(|| rustix::io::readv(fd, several)),
@@ -198,45 +198,135 @@ impl Backend for Epoll {
         Ok(result?)
     }
 
-    fn write(&mut self, source: Source, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let fd = self.fd(source)?;
-        Ok(retry(|| sendmsg(fd, slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL))?)
+    fn write(&mut self, source: Source, slices: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
+        let stream = self.entries.stream(source)?;
+        let fd = &stream.fd;
+        if !stream.is_socket {
+            return Ok(retry(|| rustix::io::writev(fd, slices))?);
+        }
+        let more = if more { SendFlags::MORE } else { SendFlags::empty() };
+        let flags = SendFlags::NOSIGNAL | more;
+        let result = match slices {
+            [one] => retry(|| rustix::net::send(fd, one, flags)),
+            several => retry(|| sendmsg(fd, several, &mut SendAncillaryBuffer::default(), flags)),
+        };
+        Ok(result?)
+    }
+
+    fn send_file(
+        &mut self,
+        source: Source,
+        file: &File,
+        offset: u64,
+        len: usize,
+    ) -> io::Result<usize> {
+        let fd = &self.entries.stream(source)?.fd;
+        let mut offset = offset;
+        Ok(retry(|| rustix::fs::sendfile(fd, file, Some(&mut offset), len))?)
+    }
+
+    fn set_cork(&mut self, source: Source, is_corked: bool) {
+        if let Ok(stream) = self.entries.stream(source) {
+            // Unix sockets, pipes and the like have none, and need none.
+            rustix::net::sockopt::set_tcp_cork(&stream.fd, is_corked).ok();
+        }
     }
 
     fn send_to(&mut self, source: Source, addr: SocketAddr, data: &[u8]) -> io::Result<()> {
-        let fd = self.fd(source)?;
-        retry(|| rustix::net::sendto(fd, data, SendFlags::NOSIGNAL, &addr))?;
-        Ok(())
+        self.entries.datagrams(source)?.send_to(addr, data)
     }
 
-    fn receive_from(
+    fn send_segments(
         &mut self,
         source: Source,
-        buffer: &mut [u8],
-    ) -> io::Result<(usize, SocketAddr)> {
-        let fd = self.fd(source)?;
-        let (len, _, addr) = retry(|| rustix::net::recvfrom(fd, &mut *buffer, RecvFlags::empty()))?;
-        let addr = addr.and_then(|addr| SocketAddr::try_from(addr).ok());
-        Ok((len, addr.ok_or(io::ErrorKind::AddrNotAvailable)?))
+        addr: SocketAddr,
+        data: &[u8],
+        segment_len: usize,
+    ) -> io::Result<usize> {
+        self.entries.datagrams(source)?.send_segments(addr, data, segment_len)
+    }
+
+    fn send_many(
+        &mut self,
+        source: Source,
+        datagrams: &[(SocketAddr, &[u8])],
+    ) -> io::Result<usize> {
+        self.entries.datagrams(source)?.send_many(datagrams)
+    }
+
+    fn receive(&mut self, source: Source, batch: &mut DatagramBatch) -> io::Result<()> {
+        self.entries.datagrams(source)?.receive(&mut self.headers, batch)
     }
 
     fn shutdown_write(&mut self, source: Source) {
-        if let Ok(entry) = self.socket(source) {
+        if let Ok(stream) = self.entries.stream(source) {
             // It may be gone already, which is as good.
-            entry.socket.shutdown(std::net::Shutdown::Write).ok();
+            rustix::net::shutdown(&stream.fd, rustix::net::Shutdown::Write).ok();
         }
     }
 
     fn close(&mut self, source: Source) {
-        // Closing the descriptor takes it out of epoll.
-        if self.sockets.get_mut(source.0 as usize).and_then(Option::take).is_some() {
-            self.free.push(source.0);
+        // Closing the descriptor takes it out of epoll, unless there are duplicates.
+        match self.entries.take(source) {
+            Some(Entry::Watched(watched)) => {
+                self.watched.remove(&watched.token);
+                self.forget(&*watched);
+            }
+            Some(Entry::Stream(Stream { fd, is_adopted: true, .. })) => self.forget(fd),
+            _ => {}
         }
     }
 
-    fn local_addr(&self, source: Source) -> io::Result<SocketAddr> {
-        let addr = self.socket(source)?.socket.local_addr()?;
-        addr.as_socket().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+    fn local_addr(&self, source: Source) -> io::Result<Address> {
+        streams::local_addr(self.entries.any(source)?)
+    }
+
+    fn peer_addr(&self, source: Source) -> io::Result<Address> {
+        streams::peer_addr(self.entries.any(source)?)
+    }
+
+    fn take_error(&mut self, source: Source) -> Option<io::Error> {
+        SockRef::from(self.entries.any(source).ok()?).take_error().ok()?
+    }
+
+    fn fd(&self, source: Source) -> Option<BorrowedFd<'_>> {
+        Some(self.entries.any(source).ok()?.as_fd())
+    }
+
+    fn watch(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        interest: Interest,
+        token: Token,
+    ) -> io::Result<Source> {
+        let entry = Entry::Watched(Box::new(Watched::new(fd, token)?));
+        let source = self.open(entry, token, watched::flags(interest))?;
+        self.watched.insert(token, source);
+        Ok(source)
+    }
+
+    fn rewatch(&mut self, source: Source, interest: Interest, token: Token) -> io::Result<()> {
+        let watched = self.entries.watched(source)?;
+        let known = std::mem::replace(&mut watched.token, token);
+        let flags = watched.next_flags(interest)?;
+        if known != token {
+            self.watched.remove(&known);
+            self.watched.insert(token, source);
+        }
+        if let Some(flags) = flags {
+            let data = EventData::new_u64(token.to_u64());
+            epoll::modify(&self.epoll, self.entries.any(source)?, data, flags)?;
+        }
+        Ok(())
+    }
+
+    fn watch_signal(&mut self, signal: i32, token: Token) -> io::Result<Source> {
+        let entry = Entry::Signal(Box::new(SignalSocket::open(signal)?));
+        self.open(entry, token, EventFlags::IN | EventFlags::ET)
+    }
+
+    fn take_signal(&mut self, source: Source) -> bool {
+        matches!(self.entries.any(source), Ok(Entry::Signal(signal)) if signal.take())
     }
 
     fn wait(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
@@ -258,8 +348,15 @@ impl Backend for Epoll {
                 rustix::io::read(&self.waker.0, &mut count).ok();
                 continue;
             }
+            let token = Token::from_u64(data);
+            if flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
+                && let Some(source) = self.watched.get(&token)
+                && let Ok(watched) = self.entries.watched(*source)
+            {
+                watched.has_told_end = true;
+            }
             events.push(Event {
-                token: Token::from_u64(data),
+                token,
                 readable: flags.intersects(
                     EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR,
                 ),
@@ -280,36 +377,6 @@ impl Backend for Epoll {
     }
 }
 
-fn new_socket(addr: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
-    Socket::new(Domain::for_address(addr), kind.nonblocking().cloexec(), Some(protocol))
-}
-
-fn bind(socket: &Socket, addr: SocketAddr, options: &ListenOptions) -> io::Result<()> {
-    if addr.is_ipv6() {
-        socket.set_only_v6(options.v6_only)?;
-    }
-    if options.reuse_addr {
-        socket.set_reuse_address(true)?;
-    }
-    socket.bind(&addr.into())
-}
-
-fn accept4(listener: &Socket) -> io::Result<(Socket, socket2::SockAddr)> {
-    // Non-blocking and close-on-exec from birth where the system can: one call, not three.
-    let (stream, addr) = listener.accept_raw()?;
-    SockRef::from(&stream).set_nonblocking(true)?;
-    SockRef::from(&stream).set_cloexec(true)?;
-    Ok((stream, addr))
-}
-
-fn tune(socket: &Socket, nodelay: bool, congestion: Option<&str>) -> io::Result<()> {
-    socket.set_tcp_nodelay(nodelay)?;
-    if let Some(congestion) = congestion {
-        rustix::net::sockopt::set_tcp_congestion(socket, congestion)?;
-    }
-    Ok(())
-}
-
 fn is_out_of_descriptors(error: &io::Error) -> bool {
     [Errno::MFILE, Errno::NFILE]
         .iter()
@@ -317,7 +384,7 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 }
 
 fn reserve() -> Option<OwnedFd> {
-    std::fs::File::open("/dev/null").ok().map(OwnedFd::from)
+    File::open("/dev/null").ok().map(OwnedFd::from)
 }
 
 fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
@@ -329,6 +396,12 @@ fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Resu
     }
 }
 
+const EDGES: EventFlags =
+    EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
 const EVENTS_MAX: usize = 1024;
 /// No token: its generation would take years to reach.
 const WAKER: u64 = u64::MAX;
+
+#[cfg(test)]
+#[path = "epoll_tests.rs"]
+mod tests;

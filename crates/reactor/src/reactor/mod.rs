@@ -1,63 +1,87 @@
-//! The loop.
+//! The loop: what it is made of, and how it is told what to do.
+//!
+//! `turn` is one round of it and `dispatch` the calls of a round; `connections` and `sockets` are what
+//! a program does with what it has opened; `jobs` is work for other threads.
 
+mod connections;
+mod dispatch;
+mod info;
+mod jobs;
+mod sockets;
 mod turn;
 
 use std::any::Any;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, IoSliceMut};
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+pub use connections::{Detached, Taken};
+pub use info::Info;
+pub(crate) use jobs::read_at;
 
 use crate::backend::epoll::Epoll;
-use crate::backend::{Backend, Event, Source};
-use crate::handler::{Accepted, Acceptor, Closed, DatagramHandler, Handler, Read, Reason};
-use crate::remote::{Post, Remote, Shared};
+use crate::backend::{Backend, DatagramBatch, Event, Source};
+use crate::core::{Core, Due, Entry};
+use crate::guard::{HookGuard, IntervalGuard, RateGroup, TimerGuard};
+use crate::handler::{Acceptor, DatagramHandler, Handler};
+use crate::inbox::Inbox;
+use crate::profile::{Profile, Profiler, Slow};
+use crate::remote::{Post, Remote};
 use crate::simulated::Host;
-use crate::stream::{Entry, Stream};
-use crate::timer::{TimerId, Timers};
-use crate::worker_pool::WorkerPool;
-use crate::{ConnectOptions, ListenOptions, Token};
+use crate::task::Tasks;
+use crate::timer_wheel::TimerId;
+use crate::{Budgets, Rate, Readiness, Token};
 
 /// An event loop. `S` is the program's state: every handler gets it as an argument.
 pub struct Reactor<S> {
-    backend: Box<dyn Backend>,
-    now: Instant,
-    slots: Vec<Slot<S>>,
-    free: Vec<u32>,
-    /// Connections that may have something to read.
-    ready: VecDeque<Token>,
-    /// Connections with something to write.
-    dirty: Vec<Token>,
-    /// Connections that are over and have not been told.
-    ended: Vec<Token>,
-    timers: Timers<Call<S>>,
+    pub(crate) core: Rc<RefCell<Core>>,
+    /// Who is called for what, by the sockets' slots.
+    owners: Vec<Owner<S>>,
+    /// Callbacks of timers, by their slots.
+    timer_calls: Vec<Option<(TimerId, Call<S>)>>,
+    /// Callbacks that stand in write queues.
+    marks: Vec<Option<Call<S>>>,
+    free_marks: Vec<u32>,
     /// Calls for this turn or the next.
-    calls: VecDeque<Call<S>>,
-    hooks: Vec<Hook<S>>,
-    shared: Arc<Shared<S>>,
-    workers: WorkerPool,
-    resolvers: WorkerPool,
+    pub(crate) calls: Rc<RefCell<VecDeque<Call<S>>>>,
+    pub(crate) tasks: Rc<Tasks>,
+    hooks: Vec<(Rc<Cell<bool>>, Hook<S>)>,
+    pub(crate) inbox: Arc<Inbox<Post<S>>>,
     /// What to do with the results of offloaded jobs.
     offloaded: BTreeMap<u64, Finish<S>>,
     next_job: u64,
-    events: Vec<Event>,
-    datagram: Vec<u8>,
+    max_wait: Option<Duration>,
     /// A connection that is being offered to its acceptor.
-    unclaimed: Option<Source>,
+    unclaimed: Option<(Source, u64)>,
+    /// How many connections were offered.
+    offers: u64,
+    is_turning: bool,
+    profiler: Profiler,
+    on_slow: Option<Box<dyn FnMut(Slow)>>,
+    events: Vec<Event>,
+    posts: Vec<Post<S>>,
+    batch: DatagramBatch,
 }
 
-struct Slot<S> {
-    generation: u32,
-    entry: Option<Entry<S>>,
+/// Who is called for a socket.
+enum Owner<S> {
+    /// Nobody: it has a task, or its owner is being called right now.
+    Nobody,
+    Handler(Box<dyn Handler<S>>),
+    Acceptor(Box<dyn Acceptor<S>>),
+    Datagrams(Box<dyn DatagramHandler<S>>),
+    /// With the generation of its token, since guards drop it late.
+    Watcher(u32, Watcher<S>),
 }
 
-type Call<S> = Box<dyn FnOnce(&mut S, &mut Reactor<S>)>;
+pub(crate) type Call<S> = Box<dyn FnOnce(&mut S, &mut Reactor<S>)>;
 type Hook<S> = Box<dyn FnMut(&mut S, &mut Reactor<S>)>;
 type Finish<S> = Box<dyn FnOnce(Box<dyn Any + Send>, &mut S, &mut Reactor<S>)>;
+type Watcher<S> = Box<dyn FnMut(Readiness, &mut S, &mut Reactor<S>)>;
 
 impl<S: 'static> Reactor<S> {
     /// A loop in the real world.
@@ -76,476 +100,256 @@ impl<S: 'static> Reactor<S> {
 
     /// A loop in any world.
     pub fn with_backend(backend: Box<dyn Backend>) -> Self {
+        let inbox = Inbox::new(backend.waker());
         Self {
-            now: backend.now(),
-            slots: Vec::new(),
-            free: Vec::new(),
-            ready: VecDeque::new(),
-            dirty: Vec::new(),
-            ended: Vec::new(),
-            timers: Timers::new(),
-            calls: VecDeque::new(),
+            core: Rc::new(RefCell::new(Core::new(backend))),
+            owners: Vec::new(),
+            timer_calls: Vec::new(),
+            marks: Vec::new(),
+            free_marks: Vec::new(),
+            calls: Rc::default(),
+            tasks: Rc::default(),
             hooks: Vec::new(),
-            shared: Shared::new(backend.waker()),
-            workers: WorkerPool::new("worker", WORKERS),
-            resolvers: WorkerPool::detached("resolver", RESOLVERS),
+            inbox,
             offloaded: BTreeMap::new(),
             next_job: 0,
-            events: Vec::new(),
-            datagram: vec![0; DATAGRAM_LEN_MAX],
+            max_wait: None,
             unclaimed: None,
-            backend,
+            offers: 0,
+            is_turning: false,
+            profiler: Profiler::default(),
+            on_slow: None,
+            events: Vec::new(),
+            posts: Vec::new(),
+            batch: DatagramBatch::default(),
         }
     }
 
+    /// What carries it: `epoll` or `simulated`.
+    pub fn backend(&self) -> &'static str {
+        self.core.borrow().backend.name()
+    }
+
     /// The time, as of the latest call of a handler.
-    pub const fn now(&self) -> Instant {
-        self.now
+    pub fn now(&self) -> Instant {
+        self.core.borrow().now
     }
 
     /// A random number, for choices that need not be secret.
     pub fn random(&mut self) -> u64 {
-        self.backend.random()
+        self.core.borrow_mut().backend.random()
     }
 
     /// A handle for other threads.
     pub fn remote(&self) -> Remote<S> {
-        Remote::new(Arc::clone(&self.shared))
+        Remote { inbox: Arc::clone(&self.inbox) }
     }
 
-    /// Opens a connection. The handler hears of it by `connected` or by `closed`.
-    ///
-    /// # Errors
-    /// If the system refuses at once; the handler is dropped.
-    pub fn connect(
-        &mut self,
-        addr: SocketAddr,
-        options: &ConnectOptions,
-        handler: Box<dyn Handler<S>>,
-    ) -> io::Result<Token> {
-        let token = self.vacant();
-        let source = self.backend.connect(addr, options, token)?;
-        self.fill(token, Entry::Stream(Box::new(Stream::new(source, addr, handler, true))));
-        self.set_deadline(token, Some(self.now + options.timeout));
-        Ok(token)
-    }
-
-    /// Listens for connections.
-    ///
-    /// # Errors
-    /// If the address cannot be had.
-    pub fn listen(
-        &mut self,
-        addr: SocketAddr,
-        options: &ListenOptions,
-        acceptor: Box<dyn Acceptor<S>>,
-    ) -> io::Result<Token> {
-        let token = self.vacant();
-        let source = self.backend.listen(addr, options, token)?;
-        self.fill(token, Entry::Listener { source, acceptor: Some(acceptor), is_ready: false });
-        Ok(token)
-    }
-
-    /// Opens a datagram socket.
-    ///
-    /// # Errors
-    /// If the address cannot be had.
-    pub fn bind_udp(
-        &mut self,
-        addr: SocketAddr,
-        options: &ListenOptions,
-        handler: Box<dyn DatagramHandler<S>>,
-    ) -> io::Result<Token> {
-        let token = self.vacant();
-        let source = self.backend.bind_udp(addr, options, token)?;
-        self.fill(token, Entry::Datagrams { source, handler: Some(handler), is_ready: false });
-        Ok(token)
-    }
-
-    /// Keeps a connection that has come. Only from within [`Acceptor::accepted`]: what is not attached
-    /// by its end is closed.
-    ///
-    /// # Errors
-    /// If the system has no room for it; it is closed.
-    pub fn attach(
-        &mut self,
-        accepted: Accepted,
-        handler: Box<dyn Handler<S>>,
-    ) -> io::Result<Token> {
-        if self.unclaimed != Some(accepted.source) {
-            return Err(io::ErrorKind::NotConnected.into());
-        }
-        let token = self.vacant();
-        self.backend.register(accepted.source, token)?;
-        self.unclaimed = None;
-        self.fill(
-            token,
-            Entry::Stream(Box::new(Stream::new(accepted.source, accepted.peer, handler, false))),
-        );
-        Ok(token)
-    }
-
-    /// Sends a datagram. One that finds no room is dropped, as the network does.
-    ///
-    /// # Errors
-    /// As the system says, and if there is no such socket.
-    pub fn send_to(&mut self, token: Token, addr: SocketAddr, data: &[u8]) -> io::Result<()> {
-        let Some(Entry::Datagrams { source, .. }) = self.entry(token) else {
-            return Err(io::ErrorKind::NotConnected.into());
-        };
-        let source = *source;
-        match self.backend.send_to(source, addr, data) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            other => other,
-        }
-    }
-
-    /// Where a socket is bound.
-    pub fn local_addr(&self, token: Token) -> Option<SocketAddr> {
-        let source = match self.entry(token)? {
-            Entry::Stream(stream) => stream.source,
-            Entry::Listener { source, .. } | Entry::Datagrams { source, .. } => *source,
-        };
-        self.backend.local_addr(source).ok()
-    }
-
-    /// Who is at the other end of a connection.
-    pub fn peer_addr(&self, token: Token) -> Option<SocketAddr> {
-        self.stream(token).map(|stream| stream.peer)
-    }
-
-    /// How many sockets there are.
-    pub fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Reads what is there.
-    ///
-    /// # Errors
-    /// If the connection broke. Return it from the handler, and the connection ends with it.
-    pub fn read(&mut self, token: Token, buffer: &mut [u8]) -> io::Result<Read> {
-        self.read_vectored(token, &mut [IoSliceMut::new(buffer)])
-    }
-
-    /// Reads what is there into several buffers in turn.
-    ///
-    /// # Errors
-    /// As [`read`](Self::read).
-    pub fn read_vectored(
-        &mut self,
-        token: Token,
-        slices: &mut [IoSliceMut<'_>],
-    ) -> io::Result<Read> {
-        let Some(stream) = stream_mut(&mut self.slots, token) else {
-            return Err(io::ErrorKind::NotConnected.into());
-        };
-        let room: usize = slices.iter().map(|slice| slice.len()).sum();
-        if room == 0 {
-            return Ok(Read::Data(0));
-        }
-        match self.backend.read(stream.source, slices) {
-            Ok(0) => {
-                stream.may_read = false;
-                Ok(Read::Eof)
-            }
-            Ok(count) => {
-                // The kernel had no more; if some comes, it says so. An end that it has seen it does not
-                // say twice.
-                stream.may_read = count == room || stream.has_end;
-                Ok(Read::Data(count))
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                stream.may_read = false;
-                Ok(Read::WouldBlock)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Queues bytes. They go out at the end of this turn, all that was queued in it together.
-    ///
-    /// # Errors
-    /// If the connection is over or about to be.
-    pub fn write(&mut self, token: Token, chunk: impl Into<Bytes>) -> Result<(), Closed> {
-        let stream = stream_mut(&mut self.slots, token)
-            .filter(|stream| stream.ended.is_none() && !stream.closes_when_flushed);
-        let stream = stream.ok_or(Closed)?;
-        stream.queue.push(chunk.into());
-        stream.was_full |= stream.queue.len() >= stream.high;
-        if !stream.is_dirty && !stream.is_connecting {
-            stream.is_dirty = true;
-            self.dirty.push(token);
-        }
-        Ok(())
-    }
-
-    /// How many bytes are queued and not yet with the kernel.
-    pub fn queued(&self, token: Token) -> usize {
-        self.stream(token).map_or(0, |stream| stream.queue.len())
-    }
-
-    /// Whether the queue has been at the high-water mark, and not at the low one since.
-    pub fn is_full(&self, token: Token) -> bool {
-        self.stream(token).is_some_and(|stream| stream.was_full)
-    }
-
-    /// Sets the marks, in bytes: after the queue has been at `high`, `drained` is called when it has
-    /// fallen to `low`. Default: 1 MiB and 256 KiB.
-    pub fn set_water(&mut self, token: Token, high: usize, low: usize) {
-        if let Some(stream) = stream_mut(&mut self.slots, token) {
-            (stream.high, stream.low) = (high, low.min(high));
-        }
-    }
-
-    /// Calls `readable` no more until [`resume`](Self::resume): the peer will have to wait. If it resets
-    /// the connection meanwhile, that is the end, whatever it had sent before.
-    pub fn pause(&mut self, token: Token) {
-        if let Some(stream) = stream_mut(&mut self.slots, token) {
-            stream.is_paused = true;
-            list(stream, token, &mut self.ready);
-        }
-    }
-
-    /// Calls `readable` again, next turn if anything has come meanwhile.
-    pub fn resume(&mut self, token: Token) {
-        if let Some(stream) = stream_mut(&mut self.slots, token) {
-            stream.is_paused = false;
-            list(stream, token, &mut self.ready);
-        }
-    }
-
-    /// Closes a socket. Of a connection, what is queued is dropped, and the handler's `closed` is called
-    /// at the end of this turn. Harmless if it is over.
-    pub fn close(&mut self, token: Token, reason: &'static str) {
-        self.end(token, Reason::Local(reason));
-    }
-
-    /// Closes a connection when all that is queued is with the kernel, or after `patience`.
-    pub fn close_after_flush(&mut self, token: Token, patience: Duration) {
-        let Some(stream) = stream_mut(&mut self.slots, token) else { return };
-        stream.closes_when_flushed = true;
-        if stream.queue.len() == 0 {
-            self.end(token, Reason::Local("flushed"));
-        } else {
-            self.set_deadline(token, Some(self.now + patience));
-        }
-    }
-
-    /// Ends the connection with [`Reason::Timeout`] at a time, unless that is changed before.
-    pub fn set_deadline(&mut self, token: Token, at: Option<Instant>) {
-        let Some(stream) = stream_mut(&mut self.slots, token) else { return };
-        if let Some(before) = stream.deadline.take() {
-            self.timers.cancel(before);
-        }
-        if let Some(at) = at {
-            let call: Call<S> = Box::new(move |_, reactor| reactor.end(token, Reason::Timeout));
-            stream.deadline = Some(self.timers.add(at, call));
-        }
-    }
-
-    /// Calls back at a time, or in the next turn if that has passed.
+    /// Calls back at a time, or in the next turn if that has passed. Equal times in the order they
+    /// were added.
     pub fn add_timer(
         &mut self,
         at: Instant,
         call: impl FnOnce(&mut S, &mut Self) + 'static,
     ) -> TimerId {
-        self.timers.add(at, Box::new(call))
+        let timer = self.core.borrow_mut().timers.add(at, Due::Call);
+        let slot = timer.slot as usize;
+        if slot >= self.timer_calls.len() {
+            self.timer_calls.resize_with(slot + 1, || None);
+        }
+        self.timer_calls[slot] = Some((timer, Box::new(call)));
+        timer
     }
 
     /// Takes a timer back. Returns whether it was still to come.
     pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
-        self.timers.cancel(timer).is_some()
+        let is_pending = self.core.borrow_mut().timers.cancel(timer).is_some();
+        // Dropped when nothing is borrowed: whatever it holds may call us.
+        drop(self.take_timer_call(timer));
+        is_pending
     }
 
-    /// Has a worker thread do `job`, then calls `done` with what came of it. If the job panics, that is
-    /// logged and `done` is dropped.
-    pub fn offload<T: Send + 'static>(
+    /// Calls back at a time, unless the guard is dropped before.
+    #[must_use = "dropped, it cancels the timer"]
+    pub fn guard_timer(
         &mut self,
-        job: impl FnOnce() -> T + Send + 'static,
-        done: impl FnOnce(T, &mut S, &mut Self) + 'static,
-    ) {
-        self.offload_to(Pool::Workers, job, done);
+        at: Instant,
+        call: impl FnOnce(&mut S, &mut Self) + 'static,
+    ) -> TimerGuard {
+        let timer = self.add_timer(at, call);
+        TimerGuard::new(&self.core, timer)
     }
 
-    /// How many jobs are with the worker threads, or their results on the way back.
-    pub fn offloaded_count(&self) -> usize {
-        self.offloaded.len()
-    }
-
-    /// Looks up a host's addresses, on a thread of its own kind. An address is its own answer.
-    pub fn resolve(
+    /// Calls back at `first` and then every `every`, until the guard is dropped. After a delay the
+    /// calls that were missed are left out, and the rhythm is kept.
+    ///
+    /// # Panics
+    /// If `every` is zero.
+    #[must_use = "dropped, it ends the calls"]
+    pub fn add_interval(
         &mut self,
-        host: &str,
-        port: u16,
-        done: impl FnOnce(io::Result<Vec<SocketAddr>>, &mut S, &mut Self) + 'static,
-    ) {
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        if let Ok(ip) = bare.parse() {
-            self.calls.push_back(Box::new(move |state, reactor| {
-                done(Ok(vec![SocketAddr::new(ip, port)]), state, reactor);
-            }));
-            return;
-        }
-        if let Some(found) = self.backend.look_up(host) {
-            let found =
-                found.map(|ips| ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect());
-            self.calls.push_back(Box::new(move |state, reactor| done(found, state, reactor)));
-            return;
-        }
-        let host = host.to_owned();
-        let look_up = move || (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
-        self.offload_to(Pool::Resolvers, look_up, done);
+        first: Instant,
+        every: Duration,
+        call: impl FnMut(&mut S, &mut Self) + 'static,
+    ) -> IntervalGuard {
+        assert!(!every.is_zero(), "an interval needs a length");
+        let timer = Rc::new(Cell::new(None));
+        let guard = IntervalGuard::new(&self.core, Rc::clone(&timer));
+        self.schedule_interval(first, every, timer, Box::new(call));
+        guard
     }
 
-    fn offload_to<T: Send + 'static>(
+    fn schedule_interval(
         &mut self,
-        pool: Pool,
-        job: impl FnOnce() -> T + Send + 'static,
-        done: impl FnOnce(T, &mut S, &mut Self) + 'static,
+        at: Instant,
+        every: Duration,
+        timer: Rc<Cell<Option<TimerId>>>,
+        mut call: Hook<S>,
     ) {
-        if self.backend.is_single_threaded() {
-            match catch_unwind(AssertUnwindSafe(job)) {
-                Ok(result) => self
-                    .calls
-                    .push_back(Box::new(move |state, reactor| done(result, state, reactor))),
-                Err(_panic) => tracing::error!("a job panicked: its result is lost"),
+        let shared = Rc::clone(&timer);
+        let id = self.add_timer(at, move |state, reactor| {
+            let late = reactor.now().saturating_duration_since(at).as_nanos();
+            let missed = u32::try_from(late / every.as_nanos()).unwrap_or(u32::MAX - 1);
+            let next = every.checked_mul(missed + 1).and_then(|later| at.checked_add(later));
+            let result = catch_unwind(AssertUnwindSafe(|| call(state, reactor)));
+            // Its guard may have been dropped from within. A panic does not end the rhythm.
+            if let Some(next) = next.filter(|_| shared.get().is_some()) {
+                reactor.schedule_interval(next, every, shared, call);
             }
-            return;
-        }
-        let id = self.next_job;
-        self.next_job += 1;
-        let finish: Finish<S> = Box::new(move |result, state, reactor| match result.downcast() {
-            Ok(result) => done(*result, state, reactor),
-            Err(_) => tracing::error!("a job on a worker thread panicked: its result is lost"),
+            if let Err(panic) = result {
+                resume_unwind(panic);
+            }
         });
-        self.offloaded.insert(id, finish);
-        let shared = Arc::clone(&self.shared);
-        let pool = match pool {
-            Pool::Workers => &mut self.workers,
-            Pool::Resolvers => &mut self.resolvers,
+        timer.set(Some(id));
+    }
+
+    fn take_timer_call(&mut self, timer: TimerId) -> Option<Call<S>> {
+        let slot = self.timer_calls.get_mut(timer.slot as usize)?;
+        if slot.as_ref()?.0 == timer { slot.take().map(|(_, call)| call) } else { None }
+    }
+
+    /// Calls `hook` at the end of each turn, until the guard is dropped. All hooks are called, whatever
+    /// each of them does; one that wants the loop to end calls [`stop`](Self::stop).
+    #[must_use = "dropped, it takes the hook back"]
+    pub fn on_turn_end(&mut self, hook: impl FnMut(&mut S, &mut Self) + 'static) -> HookGuard {
+        let is_wanted = Rc::new(Cell::new(true));
+        self.hooks.push((Rc::clone(&is_wanted), Box::new(hook)));
+        HookGuard { is_wanted, is_detached: false }
+    }
+
+    /// A rate limit for connections to share: see [`join_rate_group`](Self::join_rate_group).
+    pub fn rate_group(&mut self, rate: Rate) -> RateGroup {
+        let bucket = self.core.borrow_mut().add_bucket(rate);
+        RateGroup { core: Rc::downgrade(&self.core), bucket }
+    }
+
+    /// How long a turn waits at most, if nothing happens. Default: `None`, for ever.
+    pub const fn set_max_wait(&mut self, max_wait: Option<Duration>) {
+        self.max_wait = max_wait;
+    }
+
+    /// How much one turn does for one before the others have theirs.
+    pub fn budgets(&self) -> Budgets {
+        self.core.borrow().budgets
+    }
+
+    /// Sets how much one turn does for one. What is 0 counts as 1.
+    pub fn set_budgets(&mut self, budgets: Budgets) {
+        self.core.borrow_mut().budgets = Budgets {
+            read_bytes: budgets.read_bytes.max(1),
+            write_bytes: budgets.write_bytes.max(1),
+            accepts: budgets.accepts.max(1),
+            datagrams: budgets.datagrams.max(1),
+            timers: budgets.timers.max(1),
         };
-        pool.run(Box::new(move || {
-            let result: Box<dyn Any + Send> = match catch_unwind(AssertUnwindSafe(job)) {
-                Ok(result) => Box::new(result),
-                Err(panic) => Box::new(Panicked(panic)),
-            };
-            if shared.post(Post::Done(id, result)).is_err() {
-                tracing::trace!("the loop ended before a job of it");
-            }
-        }));
-    }
-
-    /// How many jobs may run at once. Default: 2.
-    pub fn set_worker_threads(&mut self, count: usize) {
-        self.workers.set_threads_max(count);
-    }
-
-    /// Calls `hook` at the end of each turn.
-    pub fn on_turn_end(&mut self, hook: impl FnMut(&mut S, &mut Self) + 'static) {
-        self.hooks.push(Box::new(hook));
     }
 
     /// Makes [`run`](Self::run) return after this turn.
     pub fn stop(&mut self) {
-        self.shared.set_stopped();
+        self.inbox.stop();
     }
 
-    /// The token that the next socket gets.
-    fn vacant(&self) -> Token {
-        let slot = self.free.last().copied().unwrap_or(self.slots.len() as u32);
-        Token { slot, generation: self.slots.get(slot as usize).map_or(0, |slot| slot.generation) }
+    /// Begins a new profile: what every kind of handler costs, phase by phase. Each call then costs four
+    /// readings of clocks; switched off, it costs a branch.
+    pub fn enable_profile(&mut self) {
+        self.profiler.enable();
     }
 
-    fn fill(&mut self, token: Token, entry: Entry<S>) {
-        match self.free.pop() {
-            Some(slot) => self.slots[slot as usize].entry = Some(entry),
-            None => self.slots.push(Slot { generation: token.generation, entry: Some(entry) }),
+    /// Ends the profile, and keeps what it holds.
+    pub fn disable_profile(&mut self) {
+        self.profiler.disable();
+    }
+
+    /// The profile so far.
+    pub const fn profile(&self) -> &Profile {
+        self.profiler.data()
+    }
+
+    /// Calls `hook` after each call of a handler that took longer than `threshold`, whether or not there
+    /// is a profile. It is told real time, also in a simulated world, where it had better not act on it.
+    pub fn on_slow(&mut self, threshold: Duration, hook: impl FnMut(Slow) + 'static) {
+        self.profiler.set_slow(Some(threshold));
+        self.on_slow = Some(Box::new(hook));
+    }
+
+    fn set_owner(&mut self, token: Token, owner: Owner<S>) {
+        let slot = token.slot as usize;
+        if slot >= self.owners.len() {
+            self.owners.resize_with(slot + 1, || Owner::Nobody);
+        }
+        self.owners[slot] = owner;
+    }
+
+    fn take_owner(&mut self, token: Token) -> Owner<S> {
+        match self.owners.get_mut(token.slot as usize) {
+            Some(owner) => std::mem::replace(owner, Owner::Nobody),
+            None => Owner::Nobody,
         }
     }
 
-    fn vacate(&mut self, token: Token) -> Option<Entry<S>> {
-        let slot = self
-            .slots
-            .get_mut(token.slot as usize)
-            .filter(|slot| slot.generation == token.generation)?;
-        let entry = slot.entry.take()?;
-        slot.generation = slot.generation.wrapping_add(1);
-        self.free.push(token.slot);
-        Some(entry)
+    pub(crate) fn drop_owner(&mut self, token: Token) {
+        drop(self.take_owner(token));
     }
 
-    fn entry(&self, token: Token) -> Option<&Entry<S>> {
-        let slot = self
-            .slots
-            .get(token.slot as usize)
-            .filter(|slot| slot.generation == token.generation)?;
-        slot.entry.as_ref()
-    }
-
-    fn entry_mut(&mut self, token: Token) -> Option<&mut Entry<S>> {
-        let slot = self
-            .slots
-            .get_mut(token.slot as usize)
-            .filter(|slot| slot.generation == token.generation)?;
-        slot.entry.as_mut()
-    }
-
-    fn stream(&self, token: Token) -> Option<&Stream<S>> {
-        match self.entry(token)? {
-            Entry::Stream(stream) => Some(stream),
-            Entry::Listener { .. } | Entry::Datagrams { .. } => None,
+    /// Gives an owner back that was taken out to be called, unless it was replaced, or its socket is
+    /// gone or a task's.
+    fn return_owner(&mut self, token: Token, owner: Owner<S>) {
+        let is_wanted = match self.core.borrow().entry(token) {
+            Some(Entry::Stream(stream)) => !stream.has_task,
+            Some(Entry::Other(_)) => true,
+            None => false,
+        };
+        if is_wanted && matches!(self.owners.get(token.slot as usize), Some(Owner::Nobody)) {
+            self.owners[token.slot as usize] = owner;
         }
-    }
-}
-
-/// Which threads a job is for.
-#[derive(Clone, Copy)]
-enum Pool {
-    Workers,
-    Resolvers,
-}
-
-/// In place of the result of a job that panicked.
-struct Panicked(#[expect(dead_code, reason = "kept for whoever debugs")] Box<dyn Any + Send>);
-
-/// A stream by its token, borrowing nothing but the slots.
-fn stream_mut<S>(slots: &mut [Slot<S>], token: Token) -> Option<&mut Stream<S>> {
-    let slot =
-        slots.get_mut(token.slot as usize).filter(|slot| slot.generation == token.generation)?;
-    match slot.entry.as_mut()? {
-        Entry::Stream(stream) => Some(stream),
-        Entry::Listener { .. } | Entry::Datagrams { .. } => None,
-    }
-}
-
-/// Puts a connection on the list of those to be called, if it has reason to be there.
-fn list<S>(stream: &mut Stream<S>, token: Token, ready: &mut VecDeque<Token>) {
-    let has_reason = stream.wants_reading() || stream.wants_connecting() || stream.is_abandoned();
-    if has_reason && !stream.is_listed {
-        stream.is_listed = true;
-        ready.push_back(token);
     }
 }
 
 impl<S> Drop for Reactor<S> {
     fn drop(&mut self) {
-        self.shared.end();
+        self.tasks.end(&self.inbox);
+        self.inbox.close();
+        // What these hold may have something to say to the core: they go while it is not borrowed.
+        self.owners.clear();
+        self.timer_calls.clear();
+        self.marks.clear();
+        let calls = std::mem::take(&mut *self.calls.borrow_mut());
+        drop(calls);
+        self.offloaded.clear();
+        self.hooks.clear();
+        let (closed, wakers) = {
+            let core = &mut *self.core.borrow_mut();
+            (core.close_all(), std::mem::take(&mut core.wakers))
+        };
+        drop(closed);
+        // Of what is left in other hands.
+        wakers.into_iter().for_each(std::task::Waker::wake);
     }
 }
 
 impl<S> std::fmt::Debug for Reactor<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reactor")
-            .field("sockets", &(self.slots.len() - self.free.len()))
-            .finish_non_exhaustive()
+        let sockets = self.core.borrow().len();
+        f.debug_struct("Reactor").field("sockets", &sockets).finish_non_exhaustive()
     }
 }
-
-const WORKERS: usize = 2;
-const RESOLVERS: usize = 2;
-const DATAGRAM_LEN_MAX: usize = 64 * 1024;

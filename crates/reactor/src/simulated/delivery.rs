@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::network::{Arrival, Network, Packet, Parcel, Protocol};
-use super::socket::{Kind, Phase, Stream};
+use super::network::{Arrival, Network, Packet, Parcel};
+use super::ports::Protocol;
+use super::socket::Kind;
+use super::stream::{Phase, Stream};
 use super::trace::TraceKind;
 
 impl Network {
@@ -25,7 +27,7 @@ impl Network {
     fn connect_arrives(&mut self, from: u32, to: SocketAddr) {
         // Given up meanwhile.
         let Some((client, _)) = self.stream(from) else { return };
-        let (from_host, from_addr) = (client.host, client.local);
+        let (from_host, from_addr, protocol) = (client.host, client.local, client.protocol());
         // As in the real world, nobody answers for an address that nobody has.
         let Some(to_host) = self.find_host(to.ip(), from_host) else { return };
         if self.is_cut(from_host, to_host) {
@@ -40,7 +42,7 @@ impl Network {
             to_addr: from_addr,
             packet,
         };
-        let listener = self.find_bound(to_host, Protocol::Tcp, to);
+        let listener = self.find_bound(to_host, protocol, from_addr, to);
         let Some(listener_id) = listener else {
             self.note(TraceKind::Refuse, from_addr, to, 0);
             self.send(answer(Packet::Refusal, NOBODY), from, from_host);
@@ -55,9 +57,9 @@ impl Network {
             self.plan(self.now + RETRY_AFTER, Arrival::Connect { from, to });
             return;
         }
-        let is_v6 = self.sockets[&listener_id].is_v6;
+        let family = self.sockets[&listener_id].family;
         let stream = Stream::new(Phase::Open, from_addr, Some(from));
-        let server = self.add_socket(to_host, to, is_v6, None, Kind::Stream(stream));
+        let server = self.add_socket(to_host, to, family, None, Kind::Stream(stream));
         if let Some(Kind::Listener { waiting, .. }) =
             self.sockets.get_mut(&listener_id).map(|socket| &mut socket.kind)
         {
@@ -117,7 +119,7 @@ impl Network {
             self.chance.happens(share)
         };
         let Some(stream) = self.stream_mut(to) else { return };
-        if matches!(stream.phase, Phase::Reset { .. } | Phase::Failed(_)) {
+        if matches!(stream.phase, Phase::Broken { .. }) {
             return;
         }
         match packet {
@@ -125,7 +127,7 @@ impl Network {
                 (stream.phase, stream.peer) = (Phase::Open, Some(from));
                 self.note(TraceKind::Connect, from_addr, to_addr, 0);
             }
-            Packet::Refusal => stream.phase = Phase::Failed(io::ErrorKind::ConnectionRefused),
+            Packet::Refusal => stream.fail(io::ErrorKind::ConnectionRefused),
             Packet::Data(_) if resets => {
                 self.send_to_peer(to, Packet::Reset);
                 self.reset(to);
@@ -164,15 +166,14 @@ impl Network {
 
     /// This end of a connection learns that it is over.
     pub(super) fn reset(&mut self, id: u32) {
-        let Some((socket, stream)) = self.stream(id) else { return };
-        let (local, remote) = (socket.local, stream.remote);
-        if let Some(stream) = self.stream_mut(id) {
-            stream.phase = match stream.phase {
-                Phase::Connecting => Phase::Failed(io::ErrorKind::ConnectionReset),
-                Phase::Open => Phase::Reset { is_told: false },
-                Phase::Failed(_) | Phase::Reset { .. } => return,
-            };
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        let local = socket.local;
+        let Some(stream) = socket.stream_mut() else { return };
+        if matches!(stream.phase, Phase::Broken { .. }) {
+            return;
         }
+        stream.fail(io::ErrorKind::ConnectionReset);
+        let remote = stream.remote;
         self.note(TraceKind::Reset, remote, local, 0);
         self.touch(id);
     }
@@ -188,7 +189,7 @@ impl Network {
         let taker = self
             .find_host(to.ip(), from_host)
             .filter(|to_host| !self.is_cut(from_host, *to_host))
-            .and_then(|to_host| self.find_bound(to_host, Protocol::Udp, to));
+            .and_then(|to_host| self.find_bound(to_host, Protocol::Udp, from, to));
         let socket = taker.and_then(|id| Some((id, self.sockets.get_mut(&id)?)));
         if let Some((id, socket)) = socket
             && let Kind::Datagrams { received, received_len, .. } = &mut socket.kind

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::network::{Arrival, Network, Packet, Parcel, Protocol, Wire};
-use super::socket::{Kind, Phase};
+use super::network::{Arrival, Network, Packet, Parcel, Wire};
+use super::socket::Kind;
+use super::stream::Phase;
 
 impl Network {
     /// How long something takes from one host to another, once it has been sent.
@@ -88,40 +89,31 @@ impl Network {
 
     pub(super) fn close(&mut self, id: u32) {
         let Some(socket) = self.sockets.get(&id) else { return };
-        let unaccepted = match &socket.kind {
-            Kind::Listener { waiting, .. } => {
-                let unaccepted: Vec<u32> = waiting.iter().copied().collect();
-                self.unbind(id, Protocol::Tcp);
-                unaccepted
+        self.hosts[socket.host].descriptors -= 1;
+        if let Kind::Stream(stream) = &socket.kind
+            && stream.phase == Phase::Open
+        {
+            // What nobody will read any more, the system answers with a reset.
+            if stream.received.is_empty() {
+                self.finish(id);
+            } else {
+                self.send_to_peer(id, Packet::Reset);
             }
-            Kind::Datagrams { .. } => {
-                self.unbind(id, Protocol::Udp);
-                Vec::new()
-            }
-            Kind::Stream(stream) if stream.phase == Phase::Open => {
-                let has_unread = !stream.received.is_empty();
-                self.unbind(id, Protocol::Tcp);
-                // What nobody will read any more, the system answers with a reset.
-                if has_unread {
-                    self.send_to_peer(id, Packet::Reset);
-                } else {
-                    self.finish(id);
-                }
-                Vec::new()
-            }
-            Kind::Stream(_) => {
-                self.unbind(id, Protocol::Tcp);
-                Vec::new()
-            }
-        };
-        self.sockets.remove(&id);
+        }
+        self.unbind(id);
+        let Some(socket) = self.sockets.remove(&id) else { return };
         if self.wires.get(&id).is_some_and(|wire| wire.parcels.is_empty()) {
             self.wires.remove(&id);
         }
-        for id in unaccepted {
-            self.send_to_peer(id, Packet::Reset);
-            self.sockets.remove(&id);
+        if let Kind::Listener { waiting, .. } = socket.kind {
+            waiting.into_iter().for_each(|id| self.turn_away(id));
         }
+    }
+
+    /// Gets rid of a connection that nobody accepted.
+    pub(super) fn turn_away(&mut self, id: u32) {
+        self.send_to_peer(id, Packet::Reset);
+        self.sockets.remove(&id);
     }
 }
 

@@ -38,15 +38,21 @@
 //! The network is TCP and UDP as programs see them: connections take a round trip, bytes arrive
 //! late, in order and in pieces, buffers fill up, what is sent to a closed socket is answered with a
 //! reset, and a cut cable is noticed by silence alone. There is no congestion: a host may be given a
-//! rate at which it sends.
+//! rate at which it sends. Unix sockets are connections within a host, by paths that only the world
+//! knows of; files are the real ones; descriptors there are none, though one can run out of them.
 
 mod chance;
+mod datagram;
 mod delivery;
 mod departure;
+mod detached;
 mod host;
 mod network;
 mod node;
+mod ports;
+mod signal;
 mod socket;
+mod stream;
 mod trace;
 
 use std::cell::RefCell;
@@ -54,6 +60,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+pub use detached::SimulatedSocket;
 pub use host::Host;
 use network::{Network, Packet};
 pub use node::{Node, Turn};
@@ -89,6 +96,9 @@ pub struct WorldOptions {
     pub datagram_duplicate_share: f64,
     /// Of datagrams, how many arrive later by twice the latency. Default: 0.0.
     pub datagram_delay_share: f64,
+    /// How many sockets a host may have open. Beyond, it fails as systems do that have no descriptors
+    /// left. Default: no limit.
+    pub descriptors_max: usize,
     /// How long one turn of a reactor takes, so that time passes for those that never rest.
     /// Default: 1 µs.
     pub turn_takes: Duration,
@@ -109,6 +119,7 @@ impl Default for WorldOptions {
             datagram_loss_share: 0.0,
             datagram_duplicate_share: 0.0,
             datagram_delay_share: 0.0,
+            descriptors_max: usize::MAX,
             turn_takes: Duration::from_micros(1),
             trace_len_max: 64 * 1024,
         }
@@ -133,7 +144,15 @@ impl World {
         }
         let number = network.add_host(ips);
         drop(network);
-        Host { network: Rc::clone(&self.network), number, handles: Vec::new() }
+        Host::new(Rc::clone(&self.network), number)
+    }
+
+    /// A place for another reactor on a host, as [`Host::another`].
+    ///
+    /// # Panics
+    /// If no host has the address.
+    pub fn reactor_on(&self, ip: IpAddr) -> Host {
+        Host::new(Rc::clone(&self.network), self.number(ip))
     }
 
     /// The time. It began at an instant of no meaning.
@@ -167,6 +186,24 @@ impl World {
     pub fn set_bytes_per_second(&self, host: IpAddr, rate: Option<u64>) {
         let number = self.number(host);
         self.network.borrow_mut().hosts[number].bytes_per_second = rate;
+    }
+
+    /// Sets how many sockets a host may have open; `None` is no limit. What it has it keeps.
+    ///
+    /// # Panics
+    /// If no host has the address.
+    pub fn set_descriptors_max(&self, host: IpAddr, max: Option<usize>) {
+        let number = self.number(host);
+        self.network.borrow_mut().hosts[number].descriptors_max = max.unwrap_or(usize::MAX);
+    }
+
+    /// Sends a signal to a host. Returns how many of its reactors' sources watch it.
+    ///
+    /// # Panics
+    /// If no host has the address.
+    pub fn raise(&self, host: IpAddr, signal: i32) -> usize {
+        let number = self.number(host);
+        self.network.borrow_mut().raise(number, signal)
     }
 
     /// Cuts two hosts off from each other. Nobody is told. Datagrams are lost; what belongs to

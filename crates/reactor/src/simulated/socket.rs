@@ -1,11 +1,12 @@
 //! One pretended socket: what it holds, and what it has told of that.
 
 use std::collections::VecDeque;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
+use super::ports::{Claim, Protocol};
+use super::stream::{Phase, Stream};
 use crate::{Event, Token};
 
 #[derive(Debug)]
@@ -14,14 +15,29 @@ pub(super) struct Socket {
     pub(super) host: usize,
     /// IPv4 addresses are IPv4 here, whatever the socket is.
     pub(super) local: SocketAddr,
-    /// Its owner sees IPv4 addresses mapped into IPv6.
-    pub(super) is_v6: bool,
-    /// `None` for an accepted connection that is not registered yet.
-    pub(super) token: Option<Token>,
-    /// It stands on its host's list of sockets with news.
+    pub(super) family: Family,
+    /// `None` for a connection that is not registered yet, and between two reactors.
+    pub(super) owner: Option<Owner>,
+    /// It stands on its owner's list of sockets with news.
     pub(super) is_listed: bool,
     pub(super) told: Told,
     pub(super) kind: Kind,
+}
+
+/// What a socket was opened as. The owner of an IPv6 socket sees IPv4 addresses mapped into IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+    Unix,
+}
+
+/// To whom a socket reports.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owner {
+    /// The number of the reactor in its world.
+    pub(super) reactor: usize,
+    pub(super) token: Token,
 }
 
 /// What has been reported, and will not be again before a call blocked or fell short.
@@ -36,42 +52,34 @@ pub(super) struct Told {
 
 #[derive(Debug)]
 pub(super) enum Kind {
-    Listener { v6_only: bool, waiting: VecDeque<u32>, backlog: usize },
-    Stream(Stream),
-    Datagrams { v6_only: bool, received: VecDeque<(SocketAddr, Bytes)>, received_len: usize },
-}
-
-#[derive(Debug)]
-pub(super) struct Stream {
-    pub(super) phase: Phase,
-    pub(super) remote: SocketAddr,
-    /// The socket at the other end, once it is known. It may be closed by now.
-    pub(super) peer: Option<u32>,
-    pub(super) received: VecDeque<Bytes>,
-    /// Bytes that were written here and that the peer has not read, or we have not heard of it.
-    pub(super) outstanding: usize,
-    /// The peer's end has arrived.
-    pub(super) has_end: bool,
-    /// Our end has been sent.
-    pub(super) is_finished: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    Connecting,
-    /// It never came to be.
-    Failed(io::ErrorKind),
-    Open,
-    /// Reading tells of it once, then says that this is the end.
-    Reset {
-        is_told: bool,
+    Listener {
+        claim: Claim,
+        waiting: VecDeque<u32>,
+        backlog: usize,
     },
+    Stream(Stream),
+    Datagrams {
+        claim: Claim,
+        received: VecDeque<(SocketAddr, Bytes)>,
+        received_len: usize,
+    },
+    /// No socket, but known by the same numbers.
+    Signal {
+        signal: i32,
+        has_come: bool,
+    },
+}
+
+impl Family {
+    pub(super) const fn of(addr: SocketAddr) -> Self {
+        if addr.is_ipv6() { Self::V6 } else { Self::V4 }
+    }
 }
 
 impl Socket {
     /// What there is to report, given how much a connection may have outstanding.
     pub(super) fn news(&self, buffer_len: usize) -> Option<Event> {
-        let token = self.token?;
+        let token = self.owner?.token;
         let now = self.readiness(buffer_len);
         let event = Event {
             token,
@@ -103,9 +111,10 @@ impl Socket {
             Kind::Datagrams { received, .. } => {
                 Told { readable: !received.is_empty(), writable: true, ..Told::default() }
             }
+            Kind::Signal { has_come, .. } => Told { readable: *has_come, ..Told::default() },
             Kind::Stream(stream) => match stream.phase {
                 Phase::Connecting => Told::default(),
-                Phase::Failed(_) | Phase::Reset { .. } => {
+                Phase::Broken { .. } => {
                     Told { readable: true, writable: true, ended: true, hung_up: true }
                 }
                 Phase::Open => Told {
@@ -121,21 +130,21 @@ impl Socket {
     pub(super) const fn stream(&self) -> Option<&Stream> {
         match &self.kind {
             Kind::Stream(stream) => Some(stream),
-            Kind::Listener { .. } | Kind::Datagrams { .. } => None,
+            Kind::Listener { .. } | Kind::Datagrams { .. } | Kind::Signal { .. } => None,
         }
     }
 
     pub(super) const fn stream_mut(&mut self) -> Option<&mut Stream> {
         match &mut self.kind {
             Kind::Stream(stream) => Some(stream),
-            Kind::Listener { .. } | Kind::Datagrams { .. } => None,
+            Kind::Listener { .. } | Kind::Datagrams { .. } | Kind::Signal { .. } => None,
         }
     }
 
     /// An address as the owner of the socket sees it.
     pub(super) fn shown(&self, addr: SocketAddr) -> SocketAddr {
         match addr.ip() {
-            IpAddr::V4(ip) if self.is_v6 => {
+            IpAddr::V4(ip) if self.family == Family::V6 => {
                 SocketAddr::new(ip.to_ipv6_mapped().into(), addr.port())
             }
             IpAddr::V4(_) | IpAddr::V6(_) => addr,
@@ -147,45 +156,25 @@ impl Socket {
         if self.local.ip() == ip {
             return true;
         }
-        let v6_only = match &self.kind {
-            Kind::Listener { v6_only, .. } | Kind::Datagrams { v6_only, .. } => *v6_only,
-            Kind::Stream(_) => return false,
-        };
+        let Some(claim) = self.claim() else { return false };
         self.local.ip().is_unspecified()
-            && (self.local.is_ipv6() == ip.is_ipv6() || self.local.is_ipv6() && !v6_only)
+            && (self.local.is_ipv6() == ip.is_ipv6() || self.local.is_ipv6() && !claim.v6_only)
     }
-}
 
-impl Stream {
-    pub(super) const fn new(phase: Phase, remote: SocketAddr, peer: Option<u32>) -> Self {
-        Self {
-            phase,
-            remote,
-            peer,
-            received: VecDeque::new(),
-            outstanding: 0,
-            has_end: false,
-            is_finished: false,
+    /// What it takes of its port, if it is there for whoever comes.
+    pub(super) const fn claim(&self) -> Option<Claim> {
+        match &self.kind {
+            Kind::Listener { claim, .. } | Kind::Datagrams { claim, .. } => Some(*claim),
+            Kind::Stream(_) | Kind::Signal { .. } => None,
         }
     }
 
-    /// Takes received bytes, at most `len_max` of them, into `slices` in turn.
-    pub(super) fn take(&mut self, slices: &mut [io::IoSliceMut<'_>], len_max: usize) -> usize {
-        let mut taken = 0;
-        for slice in slices {
-            let mut filled = 0;
-            while filled < slice.len() && taken < len_max {
-                let Some(first) = self.received.front_mut() else { return taken };
-                let len = first.len().min(slice.len() - filled).min(len_max - taken);
-                slice[filled..filled + len].copy_from_slice(&first.split_to(len));
-                if first.is_empty() {
-                    self.received.pop_front();
-                }
-                filled += len;
-                taken += len;
-            }
+    pub(super) const fn protocol(&self) -> Protocol {
+        match (&self.kind, self.family) {
+            (Kind::Datagrams { .. }, _) => Protocol::Udp,
+            (_, Family::Unix) => Protocol::Unix,
+            (_, Family::V4 | Family::V6) => Protocol::Tcp,
         }
-        taken
     }
 }
 

@@ -5,7 +5,8 @@ use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::{fmt, mem};
 
-/// One event of the network, as it arrived.
+/// One event of the network, as it arrived. A Unix socket's address is made up: 127.117.110.120, and
+/// for each path a port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TraceEntry {
     /// Microseconds since the world began.
@@ -58,7 +59,7 @@ pub(super) struct Trace {
 
 impl Trace {
     pub(super) const fn new(entries_max: usize) -> Self {
-        Self { entries: VecDeque::new(), entries_max, digest: Fnv(FNV_OFFSET) }
+        Self { entries: VecDeque::new(), entries_max, digest: Fnv::new() }
     }
 
     pub(super) fn push(&mut self, entry: TraceEntry) {
@@ -82,7 +83,13 @@ impl Trace {
 
 /// FNV-1a: unlike the standard library's hasher it is the same in every build.
 #[derive(Debug)]
-struct Fnv(u64);
+pub(super) struct Fnv(u64);
+
+impl Fnv {
+    pub(super) const fn new() -> Self {
+        Self(FNV_OFFSET)
+    }
+}
 
 impl Hasher for Fnv {
     fn write(&mut self, bytes: &[u8]) {

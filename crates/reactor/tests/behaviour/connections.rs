@@ -12,7 +12,10 @@ fn bytes_go_both_ways() {
     everywhere(|mut reactor: Reactor<Vec<u8>>, ip| {
         let addr = serve(&mut reactor, ip, echo);
         let client = script()
-            .connected(|token, _, reactor| Ok(reactor.write(token, noise(10_000))?))
+            .connected(|token, _, reactor| {
+                reactor.write(token, noise(10_000))?;
+                Ok(())
+            })
             .readable(|token, state: &mut Vec<u8>, reactor| {
                 state.extend(read(token, reactor)?);
                 Ok(())
@@ -31,7 +34,7 @@ fn both_ends_know_each_other() {
             |accepted: reactor::Accepted,
              state: &mut Vec<SocketAddr>,
              reactor: &mut Reactor<Vec<SocketAddr>>| {
-                let came_from = accepted.peer;
+                let came_from = accepted.peer.socket_addr().unwrap();
                 let token = reactor.attach(accepted, script().boxed()).unwrap();
                 assert_eq!(reactor.peer_addr(token), Some(came_from));
                 state.extend([came_from, reactor.local_addr(token).unwrap()]);
@@ -114,11 +117,11 @@ fn an_ipv6_listener_takes_ipv4_too_unless_told_not_to() {
         let mut listen = |v6_only| {
             let door = Door(
                 |accepted: reactor::Accepted, state: &mut Vec<SocketAddr>, _: &mut Reactor<_>| {
-                    state.push(accepted.peer);
+                    state.push(accepted.peer.socket_addr().unwrap());
                 },
             );
             let options = ListenOptions { v6_only, ..ListenOptions::default() };
-            let any = "[::]:0".parse().unwrap();
+            let any: SocketAddr = "[::]:0".parse().unwrap();
             let listener = reactor.listen(any, &options, Box::new(door));
             // Not every machine has IPv6.
             listener.ok().and_then(|listener| reactor.local_addr(listener))

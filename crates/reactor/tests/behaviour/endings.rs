@@ -1,5 +1,6 @@
 //! How connections end: once, for a reason, and without taking anything along.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use reactor::{Accepted, Closed, ConnectOptions, ListenOptions, Reactor, Read, Reason, Token};
@@ -58,7 +59,10 @@ fn an_error_or_a_panic_ends_its_connection_and_nothing_else() {
         let addr = serve(&mut reactor, ip, echo);
         let mut client = |what: &'static str, act: fn(&mut Reactor<Vec<String>>, Token) -> Done| {
             let client = script()
-                .connected(|token, _, reactor| Ok(reactor.write(token, "ping")?))
+                .connected(|token, _, reactor| {
+                    reactor.write(token, "ping")?;
+                    Ok(())
+                })
                 .readable(move |token, _, reactor| act(reactor, token))
                 .closed(move |_, reason, log: &mut Vec<String>, _| {
                     log.push(format!("{what}: {reason}"));
@@ -69,7 +73,10 @@ fn an_error_or_a_panic_ends_its_connection_and_nothing_else() {
         client("panicking", |_, _| std::panic::resume_unwind(Box::new("on purpose")));
         client("fine", |reactor, token| {
             let bytes = read(token, reactor)?;
-            Ok(reactor.write(token, bytes)?)
+            {
+                reactor.write(token, bytes)?;
+                Ok(())
+            }
         });
         let mut log = Vec::new();
         turn_until(&mut reactor, &mut log, |log| log.len() == 2);
@@ -126,7 +133,7 @@ fn an_end_that_came_with_the_last_bytes_is_heard() {
                 state.1 = Some(token);
             },
         );
-        let any = (ip, 0).into();
+        let any = SocketAddr::new(ip, 0);
         let listener = reactor.listen(any, &ListenOptions::default(), Box::new(door)).unwrap();
         let addr = reactor.local_addr(listener).unwrap();
         let client = script().connected(|token, _, reactor| {
@@ -155,7 +162,7 @@ fn a_reset_reaches_even_one_that_does_not_read() {
             reactor.pause(token);
             reactor.write(token, "unwanted").unwrap();
         });
-        let any = (ip, 0).into();
+        let any = SocketAddr::new(ip, 0);
         let listener = reactor.listen(any, &ListenOptions::default(), Box::new(door)).unwrap();
         let addr = reactor.local_addr(listener).unwrap();
         // Closing with something unread is a reset.
@@ -203,7 +210,7 @@ fn a_gentle_close_has_an_end_too() {
             let token = reactor.attach(accepted, script().boxed()).unwrap();
             reactor.pause(token);
         });
-        let any = (ip, 0).into();
+        let any = SocketAddr::new(ip, 0);
         let listener = reactor.listen(any, &ListenOptions::default(), Box::new(door)).unwrap();
         let addr = reactor.local_addr(listener).unwrap();
         let client = script()

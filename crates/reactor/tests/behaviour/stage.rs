@@ -18,6 +18,10 @@ type OnClosed<S> = Box<dyn FnMut(Token, Reason, &mut S, &mut Reactor<S>)>;
 /// there is one, IPv6, and on simulated ones of many seeds.
 pub(crate) fn everywhere<S: 'static>(story: impl Fn(Reactor<S>, IpAddr)) {
     on_the_real_network(&story);
+    in_simulations(story);
+}
+
+pub(crate) fn in_simulations<S: 'static>(story: impl Fn(Reactor<S>, IpAddr)) {
     for seed in 0..SEEDS {
         in_simulation(seed, &story);
     }
@@ -75,6 +79,8 @@ pub(crate) fn turn_for<S: 'static>(reactor: &mut Reactor<S>, state: &mut S, time
 pub(crate) struct Script<S> {
     connected: OnCall<S>,
     readable: OnCall<S>,
+    writable: OnCall<S>,
+    full: OnCall<S>,
     drained: OnCall<S>,
     closed: OnClosed<S>,
 }
@@ -84,6 +90,8 @@ pub(crate) fn script<S: 'static>() -> Script<S> {
     Script {
         connected: Box::new(|_, _, _| Ok(())),
         readable: Box::new(|token, _, reactor| read(token, reactor).map(drop)),
+        writable: Box::new(|_, _, _| Ok(())),
+        full: Box::new(|_, _, _| Ok(())),
         drained: Box::new(|_, _, _| Ok(())),
         closed: Box::new(|_, _, _, _| {}),
     }
@@ -115,6 +123,22 @@ impl<S: 'static> Script<S> {
         self
     }
 
+    pub(crate) fn writable(
+        mut self,
+        act: impl FnMut(Token, &mut S, &mut Reactor<S>) -> Done + 'static,
+    ) -> Self {
+        self.writable = Box::new(act);
+        self
+    }
+
+    pub(crate) fn full(
+        mut self,
+        act: impl FnMut(Token, &mut S, &mut Reactor<S>) -> Done + 'static,
+    ) -> Self {
+        self.full = Box::new(act);
+        self
+    }
+
     pub(crate) fn drained(
         mut self,
         act: impl FnMut(Token, &mut S, &mut Reactor<S>) -> Done + 'static,
@@ -143,6 +167,14 @@ impl<S> Handler<S> for Script<S> {
 
     fn readable(&mut self, token: Token, state: &mut S, reactor: &mut Reactor<S>) -> Done {
         (self.readable)(token, state, reactor)
+    }
+
+    fn writable(&mut self, token: Token, state: &mut S, reactor: &mut Reactor<S>) -> Done {
+        (self.writable)(token, state, reactor)
+    }
+
+    fn full(&mut self, token: Token, state: &mut S, reactor: &mut Reactor<S>) -> Done {
+        (self.full)(token, state, reactor)
     }
 
     fn drained(&mut self, token: Token, state: &mut S, reactor: &mut Reactor<S>) -> Done {

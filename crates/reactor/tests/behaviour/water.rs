@@ -1,5 +1,6 @@
 //! Much to write and slow readers: the marks of the queue, pausing, resuming.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use reactor::{Accepted, ConnectOptions, ListenOptions, Reactor, Token};
@@ -30,7 +31,7 @@ fn flood(
         reactor.pause(token);
         state.server = Some(token);
     });
-    let any = (ip, 0).into();
+    let any = SocketAddr::new(ip, 0);
     let listener = reactor.listen(any, &ListenOptions::default(), Box::new(door)).unwrap();
     let addr = reactor.local_addr(listener).unwrap();
     let client = script().drained(|token, state: &mut State, reactor| {

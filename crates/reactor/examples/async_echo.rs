@@ -1,0 +1,52 @@
+//! Sends back whatever comes, a task for each connection, and says so of each that ends.
+//!
+//! `cargo run -p reactor --example async_echo -- 127.0.0.1:7000`, and then `nc 127.0.0.1 7000`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_lite::AsyncWriteExt;
+use futures_lite::io::copy;
+use reactor::task::{AsyncListener, AsyncStream, Handle};
+use reactor::{ListenOptions, Reactor};
+
+/// The program's state: how many bytes went back.
+type Total = u64;
+
+#[expect(clippy::print_stderr, reason = "an example talks to whoever runs it")]
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let addr: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:0").parse()?;
+    let mut reactor = Reactor::<Total>::new()?;
+    let listener = reactor.handle().listen(addr, &ListenOptions::default())?;
+    eprintln!("listening at {}", listener.local_addr().expect("bound to an address"));
+    reactor.spawn(serve(listener, reactor.handle()));
+    Ok(reactor.run(&mut 0)?)
+}
+
+async fn serve(mut listener: AsyncListener, handle: Handle<Total>) -> io::Result<()> {
+    loop {
+        let (stream, peer) = listener.accept().await?;
+        let own = handle.clone();
+        handle.spawn(async move {
+            let result = echo(&stream).await;
+            own.with(move |total, _| tell(&peer.to_string(), result, total)).await
+        });
+    }
+}
+
+async fn echo(mut stream: &AsyncStream) -> io::Result<u64> {
+    stream.set_idle_timeout(Some(Duration::from_secs(60)));
+    let count = copy(stream, stream).await?;
+    stream.close().await?;
+    Ok(count)
+}
+
+#[expect(clippy::print_stderr, reason = "an example talks to whoever runs it")]
+fn tell(peer: &str, result: io::Result<u64>, total: &mut Total) {
+    *total += result.as_ref().map_or(0, |count| *count);
+    match result {
+        Ok(count) => eprintln!("{peer}: {count} bytes went back, {total} in all"),
+        Err(error) => eprintln!("{peer}: {error}"),
+    }
+}
