@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use reactor::{Accepted, Closed, ConnectOptions, ListenOptions, Reactor, Read, Reason, Token};
 
+use crate::parts::pair;
 use crate::stage::{
     Done, Door, echo, everywhere, noise, read, script, serve, turn_for, turn_until,
 };
@@ -226,3 +227,31 @@ fn a_gentle_close_has_an_end_too() {
         assert_eq!(log, ["timed out"]);
     });
 }
+
+#[test]
+fn how_much_a_close_drops_may_be_asked_until_the_turn_ends() {
+    everywhere(|mut reactor: Reactor<usize>, ip| {
+        let counter = script().readable(|token, received: &mut usize, reactor| {
+            *received += read(token, reactor)?.len();
+            Ok(())
+        });
+        let mut received = 0;
+        let (here, there) =
+            pair(&mut reactor, &mut received, ip, script().boxed(), counter.boxed());
+        reactor.pause(there);
+        reactor.write(here, noise(LEN)).unwrap();
+        turn_for(&mut reactor, &mut received, Duration::from_millis(50));
+        let queued = reactor.queued(here);
+        assert!(queued > 0);
+        reactor.close(here, "enough");
+        assert_eq!(reactor.queued(here), queued);
+        reactor.resume(there);
+        while !reactor.is_empty() {
+            reactor.turn(&mut received, Some(Duration::from_millis(10))).unwrap();
+        }
+        assert_eq!((received, reactor.queued(here)), (LEN - queued, 0));
+    });
+}
+
+/// More than there is room for on the way.
+const LEN: usize = 8_000_000;

@@ -22,6 +22,7 @@ mod rates;
 mod reading;
 mod regressions;
 mod replaying;
+mod reuse;
 mod scheduling;
 mod sending;
 mod simulation;
