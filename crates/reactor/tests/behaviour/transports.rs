@@ -1,10 +1,11 @@
 //! Layers between a connection and its socket.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut, Write as _};
+use std::sync::Arc;
 use std::time::Duration;
 
-use reactor::{Budgets, Progress, Reactor, Token, Transport, Wire};
+use reactor::{Budgets, Chunk, Progress, Reactor, Token, Transport, Wire};
 
 use crate::parts::{count_turns, few_turns, pair};
 use crate::stage::{Script, echo, everywhere, noise, read, script, turn_for, turn_until};
@@ -153,6 +154,27 @@ fn what_one_does_the_other_undoes_however_much_it_is() {
         assert!(log.received == noise(LEN));
         let turns = count_turns(&mut reactor, &mut log, A_WHILE);
         assert!(turns < few_turns(A_WHILE), "{turns} turns");
+    });
+}
+
+#[test]
+fn parts_of_files_go_through_it_in_their_place_and_one_that_is_too_short_ends_it() {
+    everywhere(|mut reactor: Reactor<Log>, ip| {
+        let mut log = Log::default();
+        let (here, _) = turned_pair(&mut reactor, &mut log, ip);
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&noise(LEN)).unwrap();
+        let file = Arc::new(file);
+        let part = |offset, len| Chunk::File { file: Arc::clone(&file), offset, len };
+        reactor.write(here, "head").unwrap();
+        reactor.write(here, part(10, LEN - 10)).unwrap();
+        reactor.write(here, "tail").unwrap();
+        let expected = [b"head", &noise(LEN)[10..], b"tail"].concat();
+        turn_until(&mut reactor, &mut log, |log| log.received.len() >= expected.len());
+        assert!(log.received == expected && log.endings.is_empty());
+        reactor.write(here, part(LEN as u64 - 1, 2)).unwrap();
+        turn_until(&mut reactor, &mut log, |log| !log.endings.is_empty());
+        assert_eq!(log.endings[0], "the file ended early");
     });
 }
 
