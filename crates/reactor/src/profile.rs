@@ -164,7 +164,7 @@ impl Profiler {
         is_slow.then_some(Slow { kind, phase, wall })
     }
 
-    /// How late the loop was: how long after it was due something ran.
+    /// A turn's work took so long.
     pub(crate) fn record_lag(&mut self, lag: Duration) {
         if self.is_recording {
             self.profile.lag.record(lag);
@@ -183,7 +183,7 @@ impl Profile {
         self.rows.iter().map(|(key, row)| (*key, row))
     }
 
-    /// How late the loop was: how long after it was due something ran.
+    /// How long the work of each turn took: whatever came meanwhile had to wait for so long, at most.
     pub const fn lag(&self) -> &Histogram {
         &self.lag
     }

@@ -14,9 +14,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use socket2::SockRef;
@@ -25,6 +24,7 @@ use super::datagrams::{DatagramSocket, Headers};
 use super::entries::{Entries, Entry, Stream};
 use super::signals::SignalSocket;
 use super::streams::{self, Listener, invalid};
+use super::waiting;
 use super::watched::{self, Watched};
 use super::{Backend, DatagramBatch, Event, RawSocket, Source, Wake};
 use crate::{Address, ConnectOptions, Interest, ListenOptions, Token};
@@ -330,16 +330,8 @@ impl Backend for Epoll {
     }
 
     fn wait(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
-        // A timer fires at or after its time: a wait that ended a little early would only spin.
-        let timeout = timeout.map(|timeout| Timespec {
-            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
-        });
         self.ready.clear();
-        match epoll::wait(&self.epoll, spare_capacity(&mut self.ready), timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+        waiting::wait(&self.epoll, &mut self.ready, timeout)?;
         for event in self.ready.iter() {
             let (flags, data) = (event.flags, event.data.u64());
             if data == WAKER {

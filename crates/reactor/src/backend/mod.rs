@@ -8,6 +8,7 @@ mod entries;
 pub(crate) mod epoll;
 mod signals;
 mod streams;
+mod waiting;
 mod watched;
 
 use std::fmt;

@@ -292,6 +292,12 @@ impl<S: 'static> Reactor<S> {
         self.on_slow = Some(Box::new(hook));
     }
 
+    /// Takes the hook of [`on_slow`](Self::on_slow) back.
+    pub fn clear_on_slow(&mut self) {
+        self.profiler.set_slow(None);
+        self.on_slow = None;
+    }
+
     fn set_owner(&mut self, token: Token, owner: Owner<S>) {
         let slot = token.slot as usize;
         if slot >= self.owners.len() {

@@ -267,6 +267,22 @@ fn very_many_may_be_added_and_taken_back() {
     });
 }
 
+#[test]
+fn a_short_time_is_not_rounded_up_to_a_millisecond() {
+    on_the_real_network(|mut reactor: Reactor<u32>, _| {
+        // However busy the machine is, one of so many comes in time.
+        let late = (1..=100).map(|round| {
+            let at = reactor.now() + Duration::from_micros(100);
+            reactor.add_timer(at, |count, _| *count += 1);
+            let mut count = 0;
+            assert!(reactor.run_until(&mut count, |count| *count == 1).unwrap(), "{round}");
+            reactor.now() - at
+        });
+        let least = late.min().unwrap();
+        assert!(least < Duration::from_micros(500), "{least:?}");
+    });
+}
+
 const EVERY: Duration = millis(4);
 /// Nothing takes so long that does not wait for something else.
 const WATCHDOG: Duration = Duration::from_secs(30);
