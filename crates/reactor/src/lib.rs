@@ -118,6 +118,9 @@
 mod address;
 mod backend;
 mod core;
+// The page of examples. A build leaves it out; doctests see to it that what it shows compiles.
+#[cfg(any(doc, doctest))]
+pub mod examples;
 mod guard;
 mod handler;
 mod histogram;
