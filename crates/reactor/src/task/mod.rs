@@ -212,7 +212,7 @@ impl<S: 'static> Handle<S> {
 
     /// Waits for so long.
     pub fn sleep(&self, time: Duration) -> Sleep {
-        self.sleep_until(self.now() + time)
+        self.sleep_until(time::later(self.now(), time))
     }
 
     /// Waits until then.
