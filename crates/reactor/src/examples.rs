@@ -1,6 +1,6 @@
 //! Whole programs, as they stand in the crate's `examples` folder. Each runs by
-//! `cargo run -p reactor --example NAME`, says where it listens, and ends with Ctrl-C; the servers tell
-//! their arguments with `--help`.
+//! `cargo run -p reactor --example NAME`, says where it listens, and ends with Ctrl-C; `--help` tells its
+//! arguments.
 //!
 //! | example | shows |
 //! | --- | --- |
