@@ -2,8 +2,11 @@
 //!
 //! `cargo run -p reactor --example async_echo -- 127.0.0.1:7000`, and then `nc 127.0.0.1 7000`.
 
+#![expect(clippy::print_stderr, reason = "an example talks to whoever runs it")]
+
 use std::io;
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use futures_lite::AsyncWriteExt;
@@ -14,14 +17,23 @@ use reactor::{ListenOptions, Reactor};
 /// The program's state: how many bytes went back.
 type Total = u64;
 
-#[expect(clippy::print_stderr, reason = "an example talks to whoever runs it")]
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let addr: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:0").parse()?;
+fn run(addr: SocketAddr) -> io::Result<()> {
     let mut reactor = Reactor::<Total>::new()?;
     let listener = reactor.handle().listen(addr, &ListenOptions::default())?;
     eprintln!("listening at {}", listener.local_addr().expect("bound to an address"));
     reactor.spawn(serve(listener, reactor.handle()));
-    Ok(reactor.run(&mut 0)?)
+    reactor.run(&mut 0)
+}
+
+fn main() -> ExitCode {
+    let name = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".into());
+    let Ok(addr) = name.parse() else {
+        eprintln!("usage: async_echo [IP:PORT]");
+        return if name == "--help" { ExitCode::SUCCESS } else { ExitCode::from(2) };
+    };
+    let Err(error) = run(addr) else { return ExitCode::SUCCESS };
+    eprintln!("async_echo: {addr}: {error}");
+    ExitCode::FAILURE
 }
 
 async fn serve(mut listener: AsyncListener, handle: Handle<Total>) -> io::Result<()> {
@@ -42,7 +54,6 @@ async fn echo(mut stream: &AsyncStream) -> io::Result<u64> {
     Ok(count)
 }
 
-#[expect(clippy::print_stderr, reason = "an example talks to whoever runs it")]
 fn tell(peer: &str, result: io::Result<u64>, total: &mut Total) {
     *total += result.as_ref().map_or(0, |count| *count);
     match result {

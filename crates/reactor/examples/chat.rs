@@ -18,10 +18,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bytes::Bytes;
+use reactor::signal::{SIGINT, SIGTERM};
 use reactor::{
     Accepted, Acceptor, Address, Handler, HandlerError, ListenOptions, Reactor, Read, Reason, Token,
 };
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// The state of the program.
 #[derive(Default)]

@@ -1,7 +1,7 @@
 //! Where a stream socket is, or who is at its other end.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// The address of a stream socket.
@@ -28,6 +28,12 @@ impl Address {
 impl From<SocketAddr> for Address {
     fn from(addr: SocketAddr) -> Self {
         Self::Ip(addr)
+    }
+}
+
+impl<I: Into<IpAddr>> From<(I, u16)> for Address {
+    fn from(addr: (I, u16)) -> Self {
+        Self::Ip(addr.into())
     }
 }
 

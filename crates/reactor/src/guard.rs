@@ -9,6 +9,7 @@ use crate::{Rate, TimerId, Token};
 
 /// Watches a descriptor for as long as it lives. Made by [`Reactor::watch`](crate::Reactor::watch) and
 /// [`Reactor::on_signal`](crate::Reactor::on_signal).
+#[must_use = "dropped, it watches no more"]
 pub struct WatchGuard {
     core: Weak<RefCell<Core>>,
     token: Token,
@@ -40,6 +41,7 @@ impl Drop for WatchGuard {
 
 /// A timer that is cancelled when this is dropped. Made by
 /// [`Reactor::guard_timer`](crate::Reactor::guard_timer).
+#[must_use = "dropped, it cancels the timer"]
 pub struct TimerGuard {
     core: Weak<RefCell<Core>>,
     timer: TimerId,
@@ -64,6 +66,7 @@ impl Drop for TimerGuard {
 
 /// A call again and again, until this is dropped. Made by
 /// [`Reactor::add_interval`](crate::Reactor::add_interval).
+#[must_use = "dropped, it ends the calls"]
 pub struct IntervalGuard {
     core: Weak<RefCell<Core>>,
     /// The timer of the next call; none once this is gone.
@@ -101,6 +104,7 @@ fn cancel(core: &Weak<RefCell<Core>>, timer: TimerId) {
 
 /// Takes back a turn's hook when it is dropped. Made by
 /// [`Reactor::on_turn_end`](crate::Reactor::on_turn_end).
+#[must_use = "dropped, it takes the hook back"]
 pub struct HookGuard {
     pub(crate) is_wanted: Rc<Cell<bool>>,
     pub(crate) is_detached: bool,
@@ -121,6 +125,7 @@ impl Drop for HookGuard {
 
 /// Holds back segments of a connection that are not full, until it is dropped and what was queued
 /// meanwhile is with the kernel (`TCP_CORK`). Made by [`Reactor::cork`](crate::Reactor::cork).
+#[must_use = "dropped, it holds back nothing"]
 pub struct Cork {
     core: Weak<RefCell<Core>>,
     token: Token,

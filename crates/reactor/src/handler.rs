@@ -151,7 +151,8 @@ pub enum Read {
     Data(usize),
     /// Nothing for now: nothing has come, or this turn's share or a rate limit is used up.
     WouldBlock,
-    /// The peer will send nothing more; writing may still work.
+    /// The peer will send nothing more; writing may still work. `readable` is called no more, and the
+    /// connection stays until it is closed.
     Eof,
 }
 
@@ -176,7 +177,8 @@ pub enum Reason {
     Error(io::Error),
     /// Its deadline passed, or it was silent for too long.
     Timeout,
-    /// The program closed it.
+    /// The program closed it, for this reason; `flushed` after a
+    /// [`close_after_flush`](Reactor::close_after_flush).
     Local(&'static str),
     /// Its handler returned an error or panicked.
     Handler(HandlerError),
@@ -190,6 +192,16 @@ impl fmt::Display for Reason {
             Self::Timeout => f.write_str("timed out"),
             Self::Local(why) => f.write_str(why),
             Self::Handler(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Reason {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Error(error) => error.source(),
+            Self::Handler(error) => error.source(),
+            Self::Reset | Self::Timeout | Self::Local(_) => None,
         }
     }
 }
@@ -216,7 +228,7 @@ impl From<Reason> for io::Error {
     }
 }
 
-/// The connection is over.
+/// The connection is over, or the token is of another kind of socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed;
 
@@ -227,3 +239,9 @@ impl fmt::Display for Closed {
 }
 
 impl std::error::Error for Closed {}
+
+impl From<Closed> for io::Error {
+    fn from(closed: Closed) -> Self {
+        Self::new(io::ErrorKind::NotConnected, closed)
+    }
+}

@@ -53,6 +53,8 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
+//! Larger programs stand whole in [`examples`].
+//!
 //! # A turn
 //!
 //! The loop goes in *turns*: it waits for sockets, then each socket that is ready has its handler called
@@ -103,6 +105,12 @@
 //! `closed` is called once with the [`Reason`], at the end of the turn; a [timeout](Reactor::set_idle_timeout)
 //! is a reason too. [`take`](Reactor::take) is the way out without an end.
 //!
+//! The loop itself ends with [`stop`](Reactor::stop). Signals do what they do in any program until
+//! [`on_signal`](Reactor::on_signal) asks for them, so that Ctrl-C ends the process at once. A server that
+//! would rather part in good order closes its listener on [`SIGTERM`](signal::SIGTERM), then its
+//! connections with `close_after_flush`, and stops when the last of them is `closed`; `chat` among the
+//! [`examples`] does.
+//!
 //! # Other threads
 //!
 //! A reactor is one thread's. Others hold a [`Remote`]: it posts closures to the loop, and stops it. What
@@ -113,11 +121,41 @@
 //! # Simulation
 //!
 //! [`Reactor::simulated`] runs the same program in a [pretended world](simulated), where the network
-//! misbehaves by a seed and time costs nothing: what a program does there it does again.
+//! misbehaves by a seed and time costs nothing: what a program does there it does again. Such a program
+//! asks the reactor for the time and for random numbers, by [`now`](Reactor::now) and
+//! [`random`](Reactor::random).
+//!
+//! # Coming from tokio or mio
+//!
+//! | there | here |
+//! | --- | --- |
+//! | `mio::Poll`, `Events`, `Interest` | [`Reactor`], which owns the sockets; a [`Handler`] instead of a match on tokens |
+//! | edges: read until `WouldBlock` | a level: read once, and be called again |
+//! | `Runtime`, `block_on` | [`Reactor::new`], [`spawn`](Reactor::spawn), and [`run`](Reactor::run) until somebody [stops](Reactor::stop) it; never on several threads |
+//! | `tokio::spawn` | [`Handle::spawn`](task::Handle::spawn); nothing is global, so a task keeps a clone of the handle. Futures need not be `Send` |
+//! | `Arc<Mutex<…>>` for what is shared | the state `S`, by [`Handle::with`](task::Handle::with); `Rc` and `RefCell` |
+//! | `TcpStream`, `AsyncReadExt`, `split` | [`AsyncStream`](task::AsyncStream), which has the traits of `futures-io`; `futures-lite` brings their methods. `&AsyncStream` reads and writes too |
+//! | `shutdown` | `close` of `AsyncWriteExt`: our half only, reading goes on |
+//! | `abort` of a `JoinHandle` | [`cancel`](task::JoinHandle::cancel) |
+//! | `sleep`, `timeout`, `interval` | [`Handle::sleep`](task::Handle::sleep) and so on; handlers have [`add_timer`](Reactor::add_timer) |
+//! | `select!`, `join!` | `or` and `zip` of `futures-lite` |
+//! | `spawn_blocking`, `tokio::fs` | [`unblock`](task::Handle::unblock), [`AsyncFile`](task::AsyncFile); [`offload`](Reactor::offload) |
+//! | `ToSocketAddrs` | an [`Address`], of a `SocketAddr`, an address and a port, or a path; names: [`resolve`](Reactor::resolve) |
+//! | `sync::mpsc` and the like | any channel that needs no runtime; from other threads [`Remote::post`] |
+//! | `signal::ctrl_c` | [`on_signal`](Reactor::on_signal) |
+//! | `time::pause`, turmoil | a [simulated] world |
+//!
+//! # Features
+//!
+//! `tls` adds `Tls`, a [`Transport`] of rustls. It brings no cryptography: the program depends on rustls
+//! too, with `ring` or another provider.
 
 mod address;
 mod backend;
 mod core;
+// The page of examples. A build leaves it out; doctests see to it that what it shows compiles.
+#[cfg(any(doc, doctest))]
+pub mod examples;
 mod guard;
 mod handler;
 mod histogram;
@@ -136,6 +174,11 @@ mod token;
 mod transport;
 mod worker_pool;
 mod write_queue;
+
+pub use bytes;
+#[cfg(feature = "tls")]
+pub use rustls;
+pub use signal_hook::consts::signal;
 
 pub use address::Address;
 pub use backend::{Backend, DatagramBatch, Event, RawSocket, Source, Wake};

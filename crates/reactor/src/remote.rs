@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use crate::Reactor;
@@ -24,6 +25,12 @@ impl fmt::Display for Gone {
 }
 
 impl std::error::Error for Gone {}
+
+impl From<Gone> for io::Error {
+    fn from(gone: Gone) -> Self {
+        Self::new(io::ErrorKind::NotConnected, gone)
+    }
+}
 
 type Call<S> = Box<dyn FnOnce(&mut S, &mut Reactor<S>) + Send>;
 

@@ -241,6 +241,10 @@ fn wrong_arguments_are_answered_with_the_usage() {
             assert!(text(&refused.stderr).contains("usage: "), "{}", text(&refused.stderr));
         }
     }
+    for wrong in ["nonsense", "--nonsense", "127.0.0.1:99999"] {
+        let refused = run("async_echo", &[wrong]);
+        assert_eq!(refused.status.code(), Some(2), "async_echo {wrong}");
+    }
     for wrong in [&["--idle"][..], &["--idle", "0"], &["--idle", "-1"], &["--idle", "soon"]] {
         assert_eq!(run("chat", wrong).status.code(), Some(2), "chat {wrong:?}");
     }

@@ -17,6 +17,7 @@ use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use reactor::signal::{SIGINT, SIGTERM};
 use reactor::{Accepted, Acceptor, HandlerError, ListenOptions, Reactor, Token};
 
 use backend::{IDLE, IDLE_BACKEND, Pool};
@@ -127,6 +128,10 @@ fn stop(listener: Token, state: &mut Proxy, reactor: &mut Loop) {
 }
 
 fn main() -> ExitCode {
+    if std::env::args().any(|word| word == "-h" || word == "--help") {
+        say(USAGE);
+        return ExitCode::SUCCESS;
+    }
     let (status, message) = match parse(std::env::args().skip(1)) {
         Ok(args) => match run(args) {
             Ok(()) => return ExitCode::SUCCESS,
@@ -151,5 +156,3 @@ const BUFFER_LEN: usize = 64 * 1024;
 const CLIENTS_MAX: usize = 10_000;
 /// How long requests may take when we are to stop.
 const STOP_MAX: Duration = Duration::from_secs(10);
-const SIGINT: i32 = 2;
-const SIGTERM: i32 = 15;

@@ -373,7 +373,6 @@ impl<S: 'static> Reactor<S> {
 
     /// Holds back segments that are not full until the guard is dropped. What one turn writes goes
     /// out together anyway.
-    #[must_use = "dropped, it holds back nothing"]
     pub fn cork(&mut self, token: Token) -> Cork {
         self.core.borrow_mut().cork(token);
         Cork::new(&self.core, token)

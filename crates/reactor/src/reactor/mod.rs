@@ -130,7 +130,7 @@ impl<S: 'static> Reactor<S> {
         self.core.borrow().backend.name()
     }
 
-    /// The time, as of the latest call of a handler.
+    /// The time, as of the latest call of a handler. In a simulated world `Instant::now` is another.
     pub fn now(&self) -> Instant {
         self.core.borrow().now
     }
@@ -145,8 +145,8 @@ impl<S: 'static> Reactor<S> {
         Remote { inbox: Arc::clone(&self.inbox) }
     }
 
-    /// Calls back at a time, or in the next turn if that has passed. Equal times in the order they
-    /// were added.
+    /// Calls back at a time by the reactor's clock, such as `reactor.now() + Duration::from_secs(1)`, or in
+    /// the next turn if that has passed. Equal times in the order they were added.
     pub fn add_timer(
         &mut self,
         at: Instant,
@@ -170,7 +170,6 @@ impl<S: 'static> Reactor<S> {
     }
 
     /// Calls back at a time, unless the guard is dropped before.
-    #[must_use = "dropped, it cancels the timer"]
     pub fn guard_timer(
         &mut self,
         at: Instant,
@@ -185,7 +184,6 @@ impl<S: 'static> Reactor<S> {
     ///
     /// # Panics
     /// If `every` is zero.
-    #[must_use = "dropped, it ends the calls"]
     pub fn add_interval(
         &mut self,
         first: Instant,
@@ -230,7 +228,6 @@ impl<S: 'static> Reactor<S> {
 
     /// Calls `hook` at the end of each turn, until the guard is dropped. All hooks are called, whatever
     /// each of them does; one that wants the loop to end calls [`stop`](Self::stop).
-    #[must_use = "dropped, it takes the hook back"]
     pub fn on_turn_end(&mut self, hook: impl FnMut(&mut S, &mut Self) + 'static) -> HookGuard {
         let is_wanted = Rc::new(Cell::new(true));
         self.hooks.push((Rc::clone(&is_wanted), Box::new(hook)));
@@ -264,7 +261,7 @@ impl<S: 'static> Reactor<S> {
         };
     }
 
-    /// Makes [`run`](Self::run) return after this turn.
+    /// Makes [`run`](Self::run) return after this turn; called before `run`, after its first.
     pub fn stop(&mut self) {
         self.inbox.stop();
     }

@@ -105,7 +105,7 @@ impl<S: 'static> Reactor<S> {
         Ok(WatchGuard::new(&self.core, token))
     }
 
-    /// Calls back when the process gets a signal, until the guard is dropped; after that, if nobody else
+    /// Calls back when the process gets a signal, such as [`SIGTERM`](crate::signal::SIGTERM), until the guard is dropped; after that, if nobody else
     /// waits for the signal, it does nothing. Signals that come in one turn are one call.
     ///
     /// # Errors

@@ -10,7 +10,8 @@ use crate::remote::Post;
 use crate::task::Runnable;
 
 impl<S: 'static> Reactor<S> {
-    /// Turns until [`stop`](Self::stop).
+    /// Turns until [`stop`](Self::stop), also when no socket, timer or task is left: another thread may
+    /// [post](crate::Remote::post) something.
     ///
     /// # Errors
     /// If waiting for sockets is impossible; nothing that a peer does causes that.

@@ -4,6 +4,7 @@ use std::any::type_name;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -19,7 +20,8 @@ use crate::remote::Post;
 /// A future, with the name of its type for the profile.
 pub(crate) type Runnable = async_task::Runnable<&'static str>;
 
-/// Waits for a task, and is what came of it. Dropped, it leaves the task alone.
+/// Waits for a task, and is what came of it. Dropped, it leaves the task alone: an error that the task
+/// returns is then nobody's.
 pub struct JoinHandle<T> {
     /// Here until it is dropped.
     task: Option<FallibleTask<Result<T, JoinError>, &'static str>>,
@@ -79,6 +81,12 @@ impl fmt::Display for JoinError {
 }
 
 impl std::error::Error for JoinError {}
+
+impl From<JoinError> for io::Error {
+    fn from(error: JoinError) -> Self {
+        Self::other(error)
+    }
+}
 
 /// All tasks of a reactor, so that they end when it does.
 #[derive(Default)]

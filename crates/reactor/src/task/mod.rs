@@ -24,11 +24,11 @@
 //!     stream.close().await?;
 //!     let mut answer = String::new();
 //!     stream.read_to_string(&mut answer).await?;
-//!     let told = handle.with(|state, reactor| {
+//!     handle.with(|state, reactor| {
 //!         *state = answer;
 //!         reactor.stop();
-//!     });
-//!     told.await.map_err(io::Error::other)
+//!     }).await?;
+//!     std::io::Result::Ok(())
 //! });
 //! let mut state = String::new();
 //! reactor.run(&mut state)?;
@@ -212,7 +212,7 @@ impl<S: 'static> Handle<S> {
 
     /// Waits for so long.
     pub fn sleep(&self, time: Duration) -> Sleep {
-        self.sleep_until(self.now() + time)
+        self.sleep_until(time::later(self.now(), time))
     }
 
     /// Waits until then.

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::io;
 use std::pin::Pin;
 use std::rc::Weak;
 use std::task::{Context, Poll, Waker};
@@ -99,9 +100,14 @@ impl Interval {
         let now = self.core.upgrade().map_or(at, |core| core.borrow().now);
         let late = now.saturating_duration_since(at).as_nanos();
         let missed = u32::try_from(late / self.every.as_nanos()).unwrap_or(u32::MAX - 1);
-        self.next = at + self.every * (missed + 1);
+        self.next = later(at, self.every.saturating_mul(missed.saturating_add(1)));
         at
     }
+}
+
+/// A time that no clock can tell becomes one that no program sees.
+pub(super) fn later(at: Instant, time: Duration) -> Instant {
+    at.checked_add(time).unwrap_or_else(|| at + NEVER)
 }
 
 /// It took too long.
@@ -115,3 +121,12 @@ impl fmt::Display for Elapsed {
 }
 
 impl std::error::Error for Elapsed {}
+
+impl From<Elapsed> for io::Error {
+    fn from(elapsed: Elapsed) -> Self {
+        Self::new(io::ErrorKind::TimedOut, elapsed)
+    }
+}
+
+/// A hundred years.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);

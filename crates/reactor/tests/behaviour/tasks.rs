@@ -67,6 +67,21 @@ fn an_interval_keeps_its_rhythm() {
 }
 
 #[test]
+fn a_time_beyond_all_clocks_never_comes() {
+    everywhere(|mut reactor: Reactor<()>, _| {
+        let handle = reactor.handle();
+        finish(&mut reactor, &mut (), async move {
+            assert_eq!(handle.timeout(Duration::MAX, yield_now()).await, Ok(()));
+            let mut interval = handle.interval(handle.now(), Duration::MAX);
+            interval.tick().await;
+            let soon = handle.sleep(Duration::from_millis(1));
+            let never = zip(handle.sleep(Duration::MAX), interval.tick());
+            or(soon, async { assert!(never.await.1 < handle.now(), "it came") }).await;
+        });
+    });
+}
+
+#[test]
 fn what_takes_too_long_is_dropped() {
     everywhere(|mut reactor: Reactor<()>, _| {
         let handle = reactor.handle();
