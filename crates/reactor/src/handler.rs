@@ -94,7 +94,7 @@ pub trait Handler<S> {
     }
 }
 
-/// Takes in connections.
+/// Takes in connections. A closure of the same arguments is one, too.
 pub trait Acceptor<S> {
     /// A connection has come. [`Reactor::attach`] keeps it; dropped, it is closed.
     fn accepted(
@@ -108,6 +108,18 @@ pub trait Acceptor<S> {
     /// What the profile and [`Info`](crate::Info) call it. Default: the name of its type.
     fn kind(&self) -> &'static str {
         type_name::<Self>()
+    }
+}
+
+impl<S, F: FnMut(Token, Accepted, &mut S, &mut Reactor<S>)> Acceptor<S> for F {
+    fn accepted(
+        &mut self,
+        listener: Token,
+        connection: Accepted,
+        state: &mut S,
+        reactor: &mut Reactor<S>,
+    ) {
+        self(listener, connection, state, reactor);
     }
 }
 

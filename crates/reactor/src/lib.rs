@@ -77,7 +77,8 @@
 //! closures. Each gets the state `S` and the reactor, so that a handler may open, write to and close any
 //! connection. An error that a handler returns, or a panic, ends its connection and nothing else.
 //!
-//! Readiness is a level, not an edge: a handler that leaves bytes unread is called again next turn.
+//! Readiness is a level, not an edge: a handler that leaves bytes unread is called again next turn; one
+//! that does not read at all, later and later, so that nothing spins.
 //!
 //! Who would rather write `async` code finds [`task`]: futures on the same loop, with the same sockets.
 //! Both kinds mix in one program.
@@ -118,6 +119,10 @@
 //! process share nothing, but a connection can be [handed over](Detached), and a port
 //! [shared](ListenOptions::reuse_port).
 //!
+//! Every descriptor is closed when the process runs another program. After a fork without that, parent and
+//! child would share what the kernel knows of the loop: a child makes a reactor of its own, and touches
+//! the inherited one no more.
+//!
 //! # Simulation
 //!
 //! [`Reactor::simulated`] runs the same program in a [pretended world](simulated), where the network
@@ -131,7 +136,7 @@
 //! | --- | --- |
 //! | `mio::Poll`, `Events`, `Interest` | [`Reactor`], which owns the sockets; a [`Handler`] instead of a match on tokens |
 //! | edges: read until `WouldBlock` | a level: read once, and be called again |
-//! | `Runtime`, `block_on` | [`Reactor::new`], [`spawn`](Reactor::spawn), and [`run`](Reactor::run) until somebody [stops](Reactor::stop) it; never on several threads |
+//! | `Runtime`, `block_on` | [`Reactor::new`] and [`block_on`](Reactor::block_on), or [`spawn`](Reactor::spawn) and [`run`](Reactor::run) until somebody [stops](Reactor::stop) it; never on several threads |
 //! | `tokio::spawn` | [`Handle::spawn`](task::Handle::spawn); nothing is global, so a task keeps a clone of the handle. Futures need not be `Send` |
 //! | `Arc<Mutex<…>>` for what is shared | the state `S`, by [`Handle::with`](task::Handle::with); `Rc` and `RefCell` |
 //! | `TcpStream`, `AsyncReadExt`, `split` | [`AsyncStream`](task::AsyncStream), which has the traits of `futures-io`; `futures-lite` brings their methods. `&AsyncStream` reads and writes too |
@@ -142,7 +147,7 @@
 //! | `spawn_blocking`, `tokio::fs` | [`unblock`](task::Handle::unblock), [`AsyncFile`](task::AsyncFile); [`offload`](Reactor::offload) |
 //! | `ToSocketAddrs` | an [`Address`], of a `SocketAddr`, an address and a port, or a path; names: [`resolve`](Reactor::resolve) |
 //! | `sync::mpsc` and the like | any channel that needs no runtime; from other threads [`Remote::post`] |
-//! | `signal::ctrl_c` | [`on_signal`](Reactor::on_signal) |
+//! | `signal::ctrl_c` | [`Handle::signal`](task::Handle::signal); handlers have [`on_signal`](Reactor::on_signal) |
 //! | `time::pause`, turmoil | a [simulated] world |
 //!
 //! # Features

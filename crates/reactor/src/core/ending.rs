@@ -35,6 +35,7 @@ impl Core {
     /// the task has heard of it.
     pub(crate) fn bury(&mut self, token: Token) -> Option<Reason> {
         let Some(Entry::Stream(mut stream)) = self.take_entry(token) else { return None };
+        self.unsent = stream.queued();
         self.release(&mut stream);
         if stream.has_task {
             self.put_entry(token, Entry::Stream(stream));

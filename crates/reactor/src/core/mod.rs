@@ -64,6 +64,8 @@ pub(crate) struct Core {
     #[expect(clippy::vec_box, reason = "a connection keeps the box that it gets")]
     spare_queues: Vec<Box<WriteQueue>>,
     pub(crate) budgets: Budgets,
+    /// How many bytes were queued of the connection that ended last.
+    pub(crate) unsent: usize,
     pub(crate) workers: WorkerPool,
     pub(crate) resolvers: WorkerPool,
     /// Whatever is gone and still has a callback, which is to be dropped too.
@@ -164,6 +166,7 @@ impl Core {
             batch: DatagramBatch::default(),
             spare_queues: Vec::new(),
             budgets: Budgets::default(),
+            unsent: 0,
             workers: WorkerPool::new("worker", WORKERS),
             resolvers: WorkerPool::detached("resolver", RESOLVERS),
             orphans: Vec::new(),

@@ -261,6 +261,11 @@ impl<S: 'static> Reactor<S> {
         self.core.borrow().stream(token).map_or(0, Stream::queued)
     }
 
+    /// Within [`closed`](Handler::closed): how many bytes were queued and will never be sent.
+    pub fn unsent(&self) -> usize {
+        self.core.borrow().unsent
+    }
+
     /// Whether the queue has been at the high-water mark, and not at the low one since.
     pub fn is_full(&self, token: Token) -> bool {
         self.core.borrow().stream(token).is_some_and(|stream| stream.was_full)

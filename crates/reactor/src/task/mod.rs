@@ -58,7 +58,7 @@ mod stream;
 mod time;
 mod udp;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
@@ -109,6 +109,27 @@ impl<S: 'static> Reactor<S> {
         self.tasks.spawn(&self.inbox, future)
     }
 
+    /// Runs a future on the loop, and the loop until that has ended. The other tasks, handlers and timers
+    /// go on meanwhile, and stay where they are afterwards.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run); `Interrupted` if the loop was [stopped](Self::stop) before; if the future
+    /// panicked.
+    pub fn block_on<T: 'static>(
+        &mut self,
+        state: &mut S,
+        future: impl Future<Output = T> + 'static,
+    ) -> io::Result<T> {
+        let result = Rc::new(Cell::new(None));
+        let slot = Rc::clone(&result);
+        let task = self.spawn(async move { slot.set(Some(future.await)) });
+        let is_done = self.run_until(state, |_| task.is_finished())?;
+        result.take().ok_or_else(|| match is_done {
+            true => JoinError::Panicked.into(),
+            false => io::ErrorKind::Interrupted.into(),
+        })
+    }
+
     /// How many tasks there are that have not ended.
     pub fn tasks_count(&self) -> usize {
         self.tasks.len()
@@ -154,6 +175,24 @@ impl<S: 'static> Handle<S> {
             }
         }));
         answer.await.ok_or(Gone)?.map_or_else(|panic| resume_unwind(panic), Ok)
+    }
+
+    /// Waits for a signal: the first that comes after this is polled first.
+    ///
+    /// # Errors
+    /// For signals that cannot be caught; if the reactor is gone.
+    pub async fn signal(&self, signal: i32) -> io::Result<()> {
+        let (question, answer) = answer::ask();
+        let mut question = Some(question);
+        let watch = self.with(move |_, reactor| {
+            reactor.on_signal(signal, move |_, _| {
+                if let Some(question) = question.take() {
+                    question.answer(());
+                }
+            })
+        });
+        let _guard = watch.await??;
+        answer.await.ok_or_else(|| Gone.into())
     }
 
     /// Opens a connection.

@@ -409,3 +409,21 @@ fn a_turn_within_a_turn_is_refused() {
         assert!(state.unwrap().contains("within a turn"));
     });
 }
+
+#[test]
+fn who_is_closed_may_ask_how_much_was_never_sent() {
+    everywhere(|mut reactor: Reactor<Vec<usize>>, ip| {
+        let addr = serve(&mut reactor, ip, echo);
+        let client = script()
+            .connected(|token, _, reactor| {
+                reactor.write(token, "never sent")?;
+                reactor.close(token, "changed my mind");
+                Ok(())
+            })
+            .closed(|_, _, log: &mut Vec<usize>, reactor| log.push(reactor.unsent()));
+        reactor.connect(addr, &ConnectOptions::default(), client.boxed()).unwrap();
+        let mut log = Vec::new();
+        turn_until(&mut reactor, &mut log, |log| !log.is_empty());
+        assert_eq!(log, [10]);
+    });
+}

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_lite::future::{or, yield_now, zip};
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use reactor::simulated::{World, WorldOptions};
+use reactor::simulated::{Node, World, WorldOptions};
 use reactor::task::{AsyncFile, AsyncStream, Elapsed, JoinError, JoinHandle, Sleep};
 use reactor::{ConnectOptions, Gone, Reactor, Token};
 
@@ -403,4 +403,46 @@ impl std::task::Wake for Count {
     fn wake(self: Arc<Self>) {
         *self.0.lock().unwrap() += 1;
     }
+}
+
+#[test]
+fn the_loop_runs_until_one_future_has_ended() {
+    everywhere(|mut reactor: Reactor<u32>, _| {
+        let handle = reactor.handle();
+        let future = async move {
+            handle.sleep(Duration::from_millis(3)).await;
+            handle.with(|count, _| *count += 1).await.unwrap();
+            "done"
+        };
+        let mut count = 0;
+        assert_eq!((reactor.block_on(&mut count, future).unwrap(), count), ("done", 1));
+        let panics = async { std::panic::resume_unwind(Box::new("on purpose")) };
+        let error = reactor.block_on::<()>(&mut count, panics).unwrap_err();
+        assert!(error.to_string().contains("panicked"), "{error}");
+        reactor.add_timer(reactor.now(), |_, reactor| reactor.stop());
+        let error = reactor.block_on(&mut count, pending::<()>()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::Interrupted);
+    });
+}
+
+#[test]
+fn a_task_waits_for_a_signal() {
+    let world = World::new(1, WorldOptions::default());
+    let ip = IpAddr::from([10, 0, 0, 1]);
+    let mut node = Node::new(world.host(&[ip]), Vec::new());
+    let handle = node.reactor.handle();
+    node.reactor.spawn(async move {
+        let error = handle.signal(reactor::signal::SIGKILL).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        handle.signal(reactor::signal::SIGTERM).await.unwrap();
+        handle.with(|log: &mut Vec<&str>, _| log.push("told to end")).await.unwrap();
+    });
+    world.run_for(&mut [&mut node], Duration::from_secs(1));
+    assert!(node.state.is_empty());
+    assert_eq!(world.raise(ip, reactor::signal::SIGTERM), 1);
+    world.run_for(&mut [&mut node], Duration::from_secs(1));
+    assert_eq!(
+        (node.state.as_slice(), world.raise(ip, reactor::signal::SIGTERM)),
+        (["told to end"].as_slice(), 0)
+    );
 }
