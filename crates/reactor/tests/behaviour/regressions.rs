@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Write as _};
+use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,8 +12,11 @@ use reactor::{
     Transport, Wire,
 };
 use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
+use socket2::SockRef;
 
-use crate::stage::{Done, echo, everywhere, noise, read, script, serve, turn_for, turn_until};
+use crate::stage::{
+    Done, echo, everywhere, noise, on_the_real_network, read, script, serve, turn_for, turn_until,
+};
 
 type Log = Vec<String>;
 
@@ -407,5 +411,22 @@ fn a_turn_within_a_turn_is_refused() {
         let mut state = None;
         turn_until(&mut reactor, &mut state, Option::is_some);
         assert!(state.unwrap().contains("within a turn"));
+    });
+}
+
+#[test]
+fn what_follows_an_urgent_byte_is_read() {
+    on_the_real_network(|mut reactor: Reactor<Vec<u8>>, ip| {
+        let addr = serve(&mut reactor, ip, || {
+            script().readable(|token, heard: &mut Vec<u8>, reactor| {
+                heard.extend(read(token, reactor)?);
+                Ok(())
+            })
+        });
+        let mut peer = TcpStream::connect(addr).unwrap();
+        peer.write_all(b"before").unwrap();
+        SockRef::from(&peer).send_out_of_band(b"!").unwrap();
+        peer.write_all(b"after").unwrap();
+        turn_until(&mut reactor, &mut Vec::new(), |heard| heard == b"beforeafter");
     });
 }
