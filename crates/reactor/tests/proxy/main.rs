@@ -124,6 +124,7 @@ fn what_could_be_read_in_two_ways_is_refused() {
         "GET / HTTP/1.1",
         "GET http://a/ HTTP/1.1\r\nHost: a",
         "GET / HTTP/2.0\r\nHost: a",
+        "CONNECT / HTTP/1.1\r\nHost: a",
         "nonsense",
     ] {
         let answer = proxy.raw(format!("{head}\r\n\r\n"));
