@@ -124,6 +124,24 @@ fn a_chat_drops_who_does_not_read_and_says_so() {
 }
 
 #[test]
+fn a_chat_holds_little_for_those_who_ask_much_at_once() {
+    let chat = Server::start("chat", &["127.0.0.1:0"]);
+    let mut guests: Vec<_> = (0..200).map(|_| Client::new(chat.connect())).collect();
+    for (number, guest) in guests.iter_mut().enumerate() {
+        guest.says(&format!("/nick {number:a>20}"));
+    }
+    // Some are cut off as they ask.
+    let questions = "/who\n".repeat(10_000);
+    for guest in &mut guests {
+        guest.stream.write_all(questions.as_bytes()).ok();
+    }
+    let mut latest = Client::new(chat.connect());
+    assert!(latest.line().starts_with("* welcome"));
+    let peak = chat.memory_peak();
+    assert!(peak < 200 * 1024 * 1024, "the answers were piled up: {peak}");
+}
+
+#[test]
 fn a_chat_says_goodbye_when_it_is_told_to_end() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("chat");
