@@ -98,11 +98,19 @@ impl Interval {
         Sleep::new(Weak::clone(&self.core), at).await;
         let now = self.core.upgrade().map_or(at, |core| core.borrow().now);
         let late = now.saturating_duration_since(at).as_nanos();
-        let missed = u32::try_from(late / self.every.as_nanos()).unwrap_or(u32::MAX - 1);
-        self.next = at + self.every * (missed + 1);
+        let missed = u32::try_from(late / self.every.as_nanos()).unwrap_or(u32::MAX);
+        self.next = later(at, self.every.saturating_mul(missed.saturating_add(1)));
         at
     }
 }
+
+/// A time so long after another, or one that nobody lives to see.
+pub(super) fn later(at: Instant, time: Duration) -> Instant {
+    at.checked_add(time).or_else(|| at.checked_add(FOR_EVER)).unwrap_or(at)
+}
+
+/// A hundred years.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// It took too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

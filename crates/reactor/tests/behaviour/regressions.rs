@@ -7,6 +7,7 @@ use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::Duration;
 
+use reactor::task::Elapsed;
 use reactor::{
     Budgets, ConnectOptions, Direction, Handler, Rate, Reactor, Read, Reason, TimerGuard, Token,
     Transport, Wire,
@@ -17,6 +18,7 @@ use socket2::SockRef;
 use crate::stage::{
     Done, echo, everywhere, noise, on_the_real_network, read, script, serve, turn_for, turn_until,
 };
+use crate::task_stage::finish;
 
 type Log = Vec<String>;
 
@@ -428,5 +430,19 @@ fn what_follows_an_urgent_byte_is_read() {
         SockRef::from(&peer).send_out_of_band(b"!").unwrap();
         peer.write_all(b"after").unwrap();
         turn_until(&mut reactor, &mut Vec::new(), |heard| heard == b"beforeafter");
+    });
+}
+
+#[test]
+fn a_time_too_long_to_be_counted_is_for_ever() {
+    everywhere(|mut reactor: Reactor<()>, _| {
+        let (handle, now) = (reactor.handle(), reactor.now());
+        finish(&mut reactor, &mut (), async move {
+            assert_eq!(handle.timeout(Duration::MAX, async { 7 }).await, Ok(7));
+            let mut interval = handle.interval(now, Duration::MAX);
+            assert_eq!(interval.tick().await, now);
+            let second = handle.timeout(Duration::from_millis(1), interval.tick()).await;
+            assert_eq!(second, Err(Elapsed));
+        });
     });
 }
