@@ -20,7 +20,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use reactor::signal::{SIGINT, SIGTERM};
 use reactor::{
-    Accepted, Acceptor, Address, Handler, HandlerError, ListenOptions, Reactor, Read, Reason, Token,
+    Accepted, Acceptor, Address, Handler, HandlerError, ListenOptions, Progress, Reactor, Read,
+    Reason, Token,
 };
 
 /// The state of the program.
@@ -68,8 +69,7 @@ impl Room {
     fn tell_others(&self, token: Token, line: String, reactor: &mut Reactor<Self>) {
         let line = Bytes::from(line + "\n");
         for other in self.nicks.keys().filter(|other| **other != token) {
-            // One that is over hears no more, and leaves at the end of this turn.
-            reactor.write(*other, line.clone()).ok();
+            send(*other, line.clone(), reactor);
         }
     }
 
@@ -106,8 +106,17 @@ impl Room {
 
 /// Tells something to one.
 fn whisper(token: Token, text: &str, reactor: &mut Reactor<Room>) {
-    // As in `tell_others`: if it is over, it leaves soon.
-    reactor.write(token, format!("* {text}\n")).ok();
+    send(token, format!("* {text}\n").into(), reactor);
+}
+
+/// One that is over hears no more, and leaves at the end of this turn. So does one whose queue is full
+/// before: all that many say in one turn is far more than may wait.
+fn send(token: Token, line: Bytes, reactor: &mut Reactor<Room>) {
+    if let Ok(Progress::Full(_)) = reactor.write(token, line)
+        && let Ok(Progress::Full(_)) = reactor.kick(token)
+    {
+        reactor.close(token, TOO_SLOW);
+    }
 }
 
 /// One connection.
@@ -158,11 +167,10 @@ impl Handler<Room> for Guest {
     fn full(
         &mut self,
         token: Token,
-        room: &mut Room,
+        _: &mut Room,
         reactor: &mut Reactor<Room>,
     ) -> Result<(), HandlerError> {
-        room.leave(token, "reads too slowly and was dropped", reactor);
-        reactor.close(token, "reads too slowly");
+        reactor.close(token, TOO_SLOW);
         Ok(())
     }
 
@@ -173,7 +181,11 @@ impl Handler<Room> for Guest {
         room: &mut Room,
         reactor: &mut Reactor<Room>,
     ) {
-        room.leave(token, &format!("is gone: {reason}"), reactor);
+        let why = match reason {
+            Reason::Local(TOO_SLOW) => TOO_SLOW.to_owned(),
+            reason => format!("is gone: {reason}"),
+        };
+        room.leave(token, &why, reactor);
         room.connection_count -= 1;
         if room.is_closing && room.connection_count == 0 {
             reactor.stop();
@@ -302,6 +314,7 @@ const NICK_MAX: usize = 20;
 const GUESTS_MAX: usize = 1000;
 /// What may wait for one guest, in bytes, beside what the kernel holds. One with more is dropped.
 const QUEUE_MAX: usize = 256 * 1024;
+const TOO_SLOW: &str = "reads too slowly and was dropped";
 /// How long the last words to a guest are waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 const USAGE: &str = "\

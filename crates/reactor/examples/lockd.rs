@@ -18,11 +18,12 @@ use std::env;
 use std::io;
 use std::mem;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::ops::Bound;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use reactor::{
-    Accepted, Acceptor, Handler, HandlerError, ListenOptions, Reactor, Read, Reason, Token,
+    Accepted, Acceptor, Closed, Handler, HandlerError, ListenOptions, Reactor, Read, Reason, Token,
 };
 use socket2::{SockRef, TcpKeepalive};
 
@@ -39,6 +40,8 @@ struct Client {
     partial: Vec<u8>,
     /// What it holds, so that its end need not search all locks.
     held: BTreeSet<Vec<u8>>,
+    /// The last name it was told of a list that had no room at once.
+    listed: Option<Vec<u8>>,
 }
 
 impl Handler<Locks> for Client {
@@ -68,9 +71,10 @@ impl Handler<Locks> for Client {
                 reactor.unread(token, rest.to_vec())?;
                 return Ok(());
             }
-            let answer = self.answer(token, &rest[..end], locks, reactor);
+            let answer = self.answer(token, &rest[..end], locks);
             reactor.write(token, answer)?;
             rest = &rest[end + 1..];
+            self.list(token, locks, reactor)?;
         }
         if rest.len() > LINE_MAX {
             reactor.write(token, error("line_too_long"))?;
@@ -84,10 +88,13 @@ impl Handler<Locks> for Client {
     fn drained(
         &mut self,
         token: Token,
-        _: &mut Locks,
+        locks: &mut Locks,
         reactor: &mut Reactor<Locks>,
     ) -> Result<(), HandlerError> {
-        reactor.resume(token);
+        self.list(token, locks, reactor)?;
+        if self.listed.is_none() {
+            reactor.resume(token);
+        }
         Ok(())
     }
 
@@ -99,23 +106,46 @@ impl Handler<Locks> for Client {
 }
 
 impl Client {
-    fn answer(
-        &mut self,
-        token: Token,
-        line: &[u8],
-        locks: &mut Locks,
-        reactor: &Reactor<Locks>,
-    ) -> Vec<u8> {
+    fn answer(&mut self, token: Token, line: &[u8], locks: &mut Locks) -> Vec<u8> {
         let line = line.trim_ascii();
         let end = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
         let (command, arguments) = line.split_at(end);
         match command.to_ascii_lowercase().as_slice() {
             b"trylock" => self.try_lock(token, lock_name(arguments), locks),
             b"releaselock" => self.release_lock(&lock_name(arguments), locks),
-            b"locks" => listing(locks, reactor),
+            // Without locks it ends with an empty line, with some it does not: so ddlockd has it.
+            b"locks" if locks.holders.is_empty() => b"LOCKS:\n\n".to_vec(),
+            b"locks" => {
+                self.listed = Some(Vec::new());
+                b"LOCKS:\n".to_vec()
+            }
             b"noop" => OK.to_vec(),
             _ => error("unknown_command Unknown+server+command"),
         }
+    }
+
+    /// Goes on with a list that was asked for, in the order of names, as far as there is room: all lists
+    /// of all clients together would be far more than there are locks.
+    fn list(
+        &mut self,
+        token: Token,
+        locks: &Locks,
+        reactor: &mut Reactor<Locks>,
+    ) -> Result<(), Closed> {
+        let Some(mut last) = self.listed.take() else { return Ok(()) };
+        let behind = (Bound::Excluded(last.clone()), Bound::Unbounded);
+        for (name, holder) in locks.holders.range(behind) {
+            if reactor.is_full(token) {
+                reactor.pause(token);
+                self.listed = Some(last);
+                break;
+            }
+            let client =
+                reactor.peer_addr(*holder).map_or_else(String::new, |addr| addr.to_string());
+            reactor.write(token, format!("  {} = {client}\n", printable(name)))?;
+            last.clone_from(name);
+        }
+        Ok(())
     }
 
     fn try_lock(&mut self, token: Token, name: Vec<u8>, locks: &mut Locks) -> Vec<u8> {
@@ -144,17 +174,6 @@ impl Client {
             OK.to_vec()
         }
     }
-}
-
-/// In the order of names. Without locks it ends with an empty line, with some it does not: so ddlockd
-/// has it.
-fn listing(locks: &Locks, reactor: &Reactor<Locks>) -> Vec<u8> {
-    let line = |(name, token): (&Vec<u8>, &Token)| {
-        let client = reactor.peer_addr(*token).map_or_else(String::new, |addr| addr.to_string());
-        format!("  {} = {client}", printable(name))
-    };
-    let lines: Vec<String> = locks.holders.iter().map(line).collect();
-    format!("LOCKS:\n{}\n", lines.join("\n")).into()
 }
 
 /// A name as it is listed: what could pass for another line, or move a terminal's cursor, stays encoded.

@@ -1,5 +1,6 @@
 //! The examples, run as a user runs them: as programs, with real clients.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -124,6 +125,24 @@ fn a_chat_drops_who_does_not_read_and_says_so() {
 }
 
 #[test]
+fn a_chat_holds_little_for_those_who_ask_much_at_once() {
+    let chat = Server::start("chat", &["127.0.0.1:0"]);
+    let mut guests: Vec<_> = (0..200).map(|_| Client::new(chat.connect())).collect();
+    for (number, guest) in guests.iter_mut().enumerate() {
+        guest.says(&format!("/nick {number:a>20}"));
+    }
+    // Some are cut off as they ask.
+    let questions = "/who\n".repeat(10_000);
+    for guest in &mut guests {
+        guest.stream.write_all(questions.as_bytes()).ok();
+    }
+    let mut latest = Client::new(chat.connect());
+    assert!(latest.line().starts_with("* welcome"));
+    let peak = chat.memory_peak();
+    assert!(peak < 200 * 1024 * 1024, "the answers were piled up: {peak}");
+}
+
+#[test]
 fn a_chat_says_goodbye_when_it_is_told_to_end() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("chat");
@@ -228,6 +247,27 @@ fn a_lock_server_answers_all_that_is_asked_at_once_however_late_that_is_read() {
     assert_eq!(lines.len(), lists * 101);
     assert_eq!(lines.iter().filter(|line| *line == "LOCKS:").count(), lists);
     assert!(lockd.memory_peak() < LITTLE, "the answers were piled up");
+}
+
+#[test]
+fn a_lock_server_piles_up_no_long_lists() {
+    let lockd = Server::start("lockd", &["127.0.0.1:0"]);
+    let mut client = Client::new(lockd.connect());
+    let count = 10_000;
+    for number in 0..count {
+        client.asks(&format!("trylock lock={number:\u{7f}>255}"), "OK \r");
+    }
+    let mut clients: Vec<_> = (0..10).map(|_| Client::new(lockd.connect())).collect();
+    for client in &mut clients {
+        client.says("locks");
+        client.says("noop");
+        client.hears("LOCKS:");
+    }
+    let peak = lockd.memory_peak();
+    assert!(peak < 2 * LITTLE, "the lists were piled up: {peak}");
+    let lines: BTreeSet<String> = (0..count).map(|_| clients[0].line()).collect();
+    assert!(lines.len() == count && lines.iter().all(|line| line.starts_with("  %7F")));
+    clients[0].hears("OK \r");
 }
 
 #[test]

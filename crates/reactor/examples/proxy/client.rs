@@ -115,6 +115,10 @@ fn serve(token: Token, head: &[u8], state: &mut Proxy, reactor: &mut Loop) -> Re
     if minor_version == 0 && framing == Framing::Chunked {
         return Err(bad("HTTP/1.0 knows no chunks"));
     }
+    if method == "CONNECT" {
+        // What follows an answer to that is no message any more.
+        return Err(bad("here is no way through"));
+    }
     if !target.starts_with('/') && (method, target) != ("OPTIONS", "*") {
         return Err(bad("its target is not a path"));
     }

@@ -92,6 +92,8 @@ fn take_up_to(left: &mut u64, len: usize) -> usize {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Chunked {
     Size(Option<u64>),
+    /// Behind the size, where only an extension may follow.
+    Space(u64),
     Extension(u64),
     SizeLf(u64),
     Data(u64),
@@ -125,8 +127,11 @@ impl Chunked {
         let digit = char::from(byte).to_digit(16).map(u64::from);
         Some(match (self, byte) {
             (Self::Size(None), _) => Self::Size(Some(digit?)),
-            (Self::Size(Some(len)) | Self::Extension(len), b'\r') => Self::SizeLf(len),
-            (Self::Size(Some(len)), b';' | b' ' | b'\t') => Self::Extension(len),
+            (Self::Size(Some(len)) | Self::Space(len) | Self::Extension(len), b'\r') => {
+                Self::SizeLf(len)
+            }
+            (Self::Size(Some(len)) | Self::Space(len), b' ' | b'\t') => Self::Space(len),
+            (Self::Size(Some(len)) | Self::Space(len), b';') => Self::Extension(len),
             (Self::Size(Some(len)), _) if len < 1 << 56 => Self::Size(Some(len << 4 | digit?)),
             (Self::Extension(len), _) if byte != b'\n' => Self::Extension(len),
             (Self::SizeLf(0), b'\n') | (Self::TrailerLf, b'\n') => Self::TrailerStart,

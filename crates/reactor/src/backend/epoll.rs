@@ -353,7 +353,9 @@ impl Backend for Epoll {
                     EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR,
                 ),
                 writable: flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR),
-                ended: flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR),
+                ended: flags.intersects(
+                    EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR | EventFlags::PRI,
+                ),
                 hung_up: flags.intersects(EventFlags::HUP | EventFlags::ERR),
             });
         }
@@ -388,8 +390,12 @@ fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Resu
     }
 }
 
-const EDGES: EventFlags =
-    EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
+/// With urgent data, since a read stops short of it, whatever follows.
+const EDGES: EventFlags = EventFlags::IN
+    .union(EventFlags::PRI)
+    .union(EventFlags::OUT)
+    .union(EventFlags::RDHUP)
+    .union(EventFlags::ET);
 const EVENTS_MAX: usize = 1024;
 /// No token: its generation would take years to reach.
 const WAKER: u64 = u64::MAX;

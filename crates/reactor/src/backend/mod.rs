@@ -46,7 +46,8 @@ pub struct Event {
     pub readable: bool,
     /// Writing will not block, or connecting has ended.
     pub writable: bool,
-    /// The peer will send nothing more. Told once and never again, however much is left to read.
+    /// The peer will send nothing more, which is told once and never again, however much is left to
+    /// read; or it sent urgent data. From now on a read may fall short before there is nothing left.
     pub ended: bool,
     /// Both directions are over.
     pub hung_up: bool,

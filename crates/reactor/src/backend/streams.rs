@@ -16,11 +16,12 @@ use crate::{Address, ConnectOptions, ListenOptions};
 /// A socket that listens, and what those that it accepts are to get.
 #[derive(Debug)]
 pub(super) struct Listener {
+    /// Goes with the listener. Before it: once that is closed another program may take the place, and
+    /// the file's number with it.
+    _path: Option<BoundPath>,
     pub(super) fd: OwnedFd,
     nodelay: bool,
     congestion: Option<String>,
-    /// Goes with the listener.
-    _path: Option<BoundPath>,
 }
 
 /// The file that a Unix socket is bound to, removed when the socket is closed.
@@ -49,10 +50,10 @@ impl Listener {
         };
         socket.listen(options.backlog)?;
         Ok(Self {
+            _path: path,
             fd: socket.into(),
             nodelay: options.nodelay,
             congestion: options.congestion.clone(),
-            _path: path,
         })
     }
 

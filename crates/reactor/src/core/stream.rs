@@ -57,8 +57,8 @@ pub(crate) struct Stream {
     pub(crate) is_dirty: bool,
     /// Its handler asked to hear when it may write.
     pub(crate) wants_writable: bool,
-    /// The peer's end is known, which is told only once, or it is no socket, whose reads may fall short
-    /// for other reasons: reading goes on until it is met, or until there is nothing.
+    /// The peer's end is known, which is told only once; or reads may fall short for other reasons, as of
+    /// what is no socket, or has urgent data: reading goes on until it is met, or until there is nothing.
     pub(crate) has_end: bool,
     /// Both directions are over; if nobody reads, it is closed for that.
     pub(crate) is_hung_up: bool,

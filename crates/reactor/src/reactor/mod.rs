@@ -207,8 +207,9 @@ impl<S: 'static> Reactor<S> {
         let shared = Rc::clone(&timer);
         let id = self.add_timer(at, move |state, reactor| {
             let late = reactor.now().saturating_duration_since(at).as_nanos();
-            let missed = u32::try_from(late / every.as_nanos()).unwrap_or(u32::MAX - 1);
-            let next = every.checked_mul(missed + 1).and_then(|later| at.checked_add(later));
+            let missed = u32::try_from(late / every.as_nanos()).unwrap_or(u32::MAX);
+            let next =
+                every.checked_mul(missed.saturating_add(1)).and_then(|later| at.checked_add(later));
             let result = catch_unwind(AssertUnwindSafe(|| call(state, reactor)));
             // Its guard may have been dropped from within. A panic does not end the rhythm.
             if let Some(next) = next.filter(|_| shared.get().is_some()) {

@@ -249,7 +249,7 @@ impl<S: 'static> Handle<S> {
         self.core.upgrade().map_or_else(Instant::now, |core| core.borrow().now)
     }
 
-    /// Waits for so long.
+    /// Waits for so long. What is too long to be counted is as good as for ever.
     pub fn sleep(&self, time: Duration) -> Sleep {
         self.sleep_until(time::later(self.now(), time))
     }

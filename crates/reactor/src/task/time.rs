@@ -99,16 +99,19 @@ impl Interval {
         Sleep::new(Weak::clone(&self.core), at).await;
         let now = self.core.upgrade().map_or(at, |core| core.borrow().now);
         let late = now.saturating_duration_since(at).as_nanos();
-        let missed = u32::try_from(late / self.every.as_nanos()).unwrap_or(u32::MAX - 1);
+        let missed = u32::try_from(late / self.every.as_nanos()).unwrap_or(u32::MAX);
         self.next = later(at, self.every.saturating_mul(missed.saturating_add(1)));
         at
     }
 }
 
-/// A time that no clock can tell becomes one that no program sees.
+/// A time so long after another, or one that nobody lives to see.
 pub(super) fn later(at: Instant, time: Duration) -> Instant {
-    at.checked_add(time).unwrap_or_else(|| at + NEVER)
+    at.checked_add(time).or_else(|| at.checked_add(FOR_EVER)).unwrap_or(at)
 }
+
+/// A hundred years.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// It took too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +130,3 @@ impl From<Elapsed> for io::Error {
         Self::new(io::ErrorKind::TimedOut, elapsed)
     }
 }
-
-/// A hundred years.
-const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);

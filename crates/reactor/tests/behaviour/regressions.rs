@@ -3,16 +3,22 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Write as _};
+use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::Duration;
 
+use reactor::task::Elapsed;
 use reactor::{
     Budgets, ConnectOptions, Direction, Handler, Rate, Reactor, Read, Reason, TimerGuard, Token,
     Transport, Wire,
 };
 use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
+use socket2::SockRef;
 
-use crate::stage::{Done, echo, everywhere, noise, read, script, serve, turn_for, turn_until};
+use crate::stage::{
+    Done, echo, everywhere, noise, on_the_real_network, read, script, serve, turn_for, turn_until,
+};
+use crate::task_stage::finish;
 
 type Log = Vec<String>;
 
@@ -425,5 +431,36 @@ fn who_is_closed_may_ask_how_much_was_never_sent() {
         let mut log = Vec::new();
         turn_until(&mut reactor, &mut log, |log| !log.is_empty());
         assert_eq!(log, [10]);
+    });
+}
+
+#[test]
+fn what_follows_an_urgent_byte_is_read() {
+    on_the_real_network(|mut reactor: Reactor<Vec<u8>>, ip| {
+        let addr = serve(&mut reactor, ip, || {
+            script().readable(|token, heard: &mut Vec<u8>, reactor| {
+                heard.extend(read(token, reactor)?);
+                Ok(())
+            })
+        });
+        let mut peer = TcpStream::connect(addr).unwrap();
+        peer.write_all(b"before").unwrap();
+        SockRef::from(&peer).send_out_of_band(b"!").unwrap();
+        peer.write_all(b"after").unwrap();
+        turn_until(&mut reactor, &mut Vec::new(), |heard| heard == b"beforeafter");
+    });
+}
+
+#[test]
+fn a_time_too_long_to_be_counted_is_for_ever() {
+    everywhere(|mut reactor: Reactor<()>, _| {
+        let (handle, now) = (reactor.handle(), reactor.now());
+        finish(&mut reactor, &mut (), async move {
+            assert_eq!(handle.timeout(Duration::MAX, async { 7 }).await, Ok(7));
+            let mut interval = handle.interval(now, Duration::MAX);
+            assert_eq!(interval.tick().await, now);
+            let second = handle.timeout(Duration::from_millis(1), interval.tick()).await;
+            assert_eq!(second, Err(Elapsed));
+        });
     });
 }

@@ -124,13 +124,22 @@ fn what_could_be_read_in_two_ways_is_refused() {
         "GET / HTTP/1.1",
         "GET http://a/ HTTP/1.1\r\nHost: a",
         "GET / HTTP/2.0\r\nHost: a",
+        "CONNECT / HTTP/1.1\r\nHost: a",
         "nonsense",
     ] {
         let answer = proxy.raw(format!("{head}\r\n\r\n"));
         assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{head:?}: {answer}");
     }
     assert_eq!(backend.requests.load(Ordering::SeqCst), 0, "nothing reached the backend");
-    for chunks in ["g\r\n", "5\nhello", "5\r\nhelloX", "-1\r\n", "fffffffffffffffff\r\n", "\r\n"] {
+    for chunks in [
+        "g\r\n",
+        "5 5\r\nhello",
+        "5\nhello",
+        "5\r\nhelloX",
+        "-1\r\n",
+        "fffffffffffffffff\r\n",
+        "\r\n",
+    ] {
         let head = "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
         let answer = proxy.raw(format!("{head}{chunks}"));
         assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{chunks:?}: {answer}");
