@@ -153,13 +153,14 @@ impl<S: 'static> Reactor<S> {
         (a, b)
     }
 
-    /// Gives a connection another handler. Returns the one before, unless that is being called.
+    /// Gives a connection another handler. Returns the one before, unless that is being called. A task's
+    /// connection takes none.
     pub fn set_handler(
         &mut self,
         token: Token,
         handler: Box<dyn Handler<S>>,
     ) -> Option<Box<dyn Handler<S>>> {
-        self.core.borrow().stream(token)?;
+        self.core.borrow().stream(token).filter(|stream| !stream.has_task)?;
         let before = self.take_owner(token);
         self.set_owner(token, Owner::Handler(handler));
         match before {
