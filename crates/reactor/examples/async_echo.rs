@@ -2,7 +2,7 @@
 //!
 //! `cargo run -p reactor --example async_echo -- 127.0.0.1:7000`, and then `nc 127.0.0.1 7000`.
 
-#![expect(clippy::print_stderr, reason = "an example talks to whoever runs it")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,9 +20,9 @@ type Total = u64;
 fn run(addr: SocketAddr) -> io::Result<()> {
     let mut reactor = Reactor::<Total>::new()?;
     let listener = reactor.handle().listen(addr, &ListenOptions::default())?;
-    eprintln!("listening at {}", listener.local_addr().expect("bound to an address"));
-    reactor.spawn(serve(listener, reactor.handle()));
-    reactor.run(&mut 0)
+    println!("listening on {}", listener.local_addr().expect("bound to an address"));
+    let serve = serve(listener, reactor.handle());
+    reactor.block_on(&mut 0, serve)?
 }
 
 fn main() -> ExitCode {
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         return if name == "--help" { ExitCode::SUCCESS } else { ExitCode::from(2) };
     };
     let Err(error) = run(addr) else { return ExitCode::SUCCESS };
-    eprintln!("async_echo: {addr}: {error}");
+    eprintln!("async_echo: cannot listen at {addr}: {error}");
     ExitCode::FAILURE
 }
 

@@ -13,19 +13,26 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 #[test]
-fn echo_sends_back_whatever_comes() {
-    let echo = Server::start("echo", &["127.0.0.1:0"]);
-    let mut client = echo.connect();
-    client.write_all(b"hello\n\0\xff").unwrap();
-    client.shutdown(Shutdown::Write).unwrap();
-    let mut answer = Vec::new();
-    client.read_to_end(&mut answer).unwrap();
-    assert_eq!(answer, b"hello\n\0\xff");
+fn echoes_send_back_whatever_comes() {
+    for example in ["echo", "async_echo"] {
+        let echo = Server::start(example, &["127.0.0.1:0"]);
+        let mut client = echo.connect();
+        client.write_all(b"hello\n\0\xff").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap();
+        assert_eq!(answer, b"hello\n\0\xff");
+    }
 }
 
 #[test]
 fn echo_makes_those_wait_who_do_not_read_and_loses_nothing() {
-    let echo = Server::start("echo", &["127.0.0.1:0"]);
+    for example in ["echo", "async_echo"] {
+        waits_and_loses_nothing(&Server::start(example, &["127.0.0.1:0"]));
+    }
+}
+
+fn waits_and_loses_nothing(echo: &Server) {
     let mut client = echo.connect();
     client.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
     let block: Vec<u8> = (0..=250).cycle().take(251 * 1000).collect();
@@ -292,7 +299,7 @@ fn wrong_arguments_are_answered_with_the_usage() {
 
 #[test]
 fn an_address_in_use_is_named() {
-    for example in ["echo", "chat", "lockd"] {
+    for example in ["echo", "async_echo", "chat", "lockd"] {
         let first = Server::start(example, &["127.0.0.1:0"]);
         let second = run(example, &[&first.address]);
         assert_eq!(second.status.code(), Some(1));
