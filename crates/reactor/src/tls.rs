@@ -6,6 +6,7 @@
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::sync::Arc;
 
+use bytes::{Buf, Bytes};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
@@ -25,6 +26,8 @@ use crate::{Transport, Wire};
 #[derive(Debug)]
 pub struct Tls {
     connection: Connection,
+    /// What the program has read from the socket before there was TLS.
+    received: Bytes,
     /// What came behind bytes that have been read: the next read says it.
     behind: Option<io::Error>,
     /// A read ended because it had done its share; the socket may have more.
@@ -56,6 +59,13 @@ impl Tls {
         ServerConnection::new(config).map(|server| Self::new(server.into()))
     }
 
+    /// Begins with bytes of the peer's that were read before TLS was, as behind a line that asks for it.
+    #[must_use]
+    pub fn with_received(mut self, bytes: impl Into<Bytes>) -> Self {
+        self.received = bytes.into();
+        self
+    }
+
     /// Whether the two have yet to agree.
     pub fn is_handshaking(&self) -> bool {
         self.connection.is_handshaking()
@@ -63,7 +73,14 @@ impl Tls {
 
     fn new(mut connection: Connection) -> Self {
         connection.set_buffer_limit(Some(UNSENT_MAX));
-        Self { connection, behind: None, is_cut_short: false, has_ended: false, is_finished: false }
+        Self {
+            connection,
+            received: Bytes::new(),
+            behind: None,
+            is_cut_short: false,
+            has_ended: false,
+            is_finished: false,
+        }
     }
 
     /// Goes on with the handshake as far as it goes. Nothing is read before our own words are out: a
@@ -89,7 +106,11 @@ impl Tls {
     fn receive(&mut self, wire: &mut dyn Wire) -> io::Result<usize> {
         // After a failure rustls would only fill its buffers; this gives the failure again.
         self.connection.writer().flush()?;
-        let len = self.connection.read_tls(&mut Socket(wire))?;
+        let len = if self.received.is_empty() {
+            self.connection.read_tls(&mut Socket(wire))?
+        } else {
+            self.connection.read_tls(&mut (&mut self.received).reader())?
+        };
         if let Err(error) = self.connection.process_new_packets() {
             // The peer should hear what was wrong; that it cannot is not what matters now.
             self.send(wire).ok();
@@ -199,7 +220,8 @@ impl Transport for Tls {
 
     fn has_input(&self) -> bool {
         // With the handshake done, rustls wants to read unless there are bytes or a goodbye to be told.
-        let has_some = !self.connection.is_handshaking() && !self.connection.wants_read();
+        let has_some = !self.connection.is_handshaking()
+            && (!self.connection.wants_read() || !self.received.is_empty());
         !self.has_ended && (has_some || self.behind.is_some() || self.is_cut_short)
     }
 }

@@ -79,7 +79,7 @@ pub use stream::AsyncStream;
 pub use time::{Elapsed, Interval, Sleep};
 pub use udp::AsyncUdp;
 
-use crate::core::Core;
+use crate::core::{Core, Stream};
 use crate::inbox::Inbox;
 use crate::reactor::Call;
 use crate::remote::Post;
@@ -177,6 +177,14 @@ impl<S: 'static> Handle<S> {
         answer.await.ok_or(Gone)?.map_or_else(|panic| resume_unwind(panic), Ok)
     }
 
+    /// Acts as a handler does, soon: in this turn if its sockets and timers have had theirs, else in the
+    /// same or the next. Nobody waits for it; if the reactor is gone, it is not done.
+    pub fn soon(&self, act: impl FnOnce(&mut S, &mut Reactor<S>) + 'static) {
+        if !self.tasks.is_over() {
+            self.calls.borrow_mut().push_back(Box::new(act));
+        }
+    }
+
     /// Waits for a signal: the first that comes after this is polled first.
     ///
     /// # Errors
@@ -247,6 +255,12 @@ impl<S: 'static> Handle<S> {
     /// The time, as of the latest call of a handler or task. The system's, if the reactor is gone.
     pub fn now(&self) -> Instant {
         self.core.upgrade().map_or_else(Instant::now, |core| core.borrow().now)
+    }
+
+    /// How many bytes of a handler's connection are queued and not yet with the kernel.
+    pub fn queued(&self, token: Token) -> usize {
+        let core = self.core.upgrade();
+        core.map_or(0, |core| core.borrow().stream(token).map_or(0, Stream::queued))
     }
 
     /// Waits for so long. What is too long to be counted is as good as for ever.

@@ -67,6 +67,23 @@ fn the_handshake_needs_nobody_to_read_or_write() {
 }
 
 #[test]
+fn bytes_that_came_before_tls_was_there_are_its_first() {
+    for version in [&TLS12, &TLS13] {
+        let (mut one, other) = connections(pair(version), 3, ALL);
+        one.flush().unwrap();
+        let Connection { tls, mut wire, .. } = other;
+        let mut hello = vec![0; 4096];
+        let len = reactor::Wire::read(&mut wire, &mut [IoSliceMut::new(&mut hello)]).unwrap();
+        hello.truncate(len);
+        let mut other = Connection::new(tls.with_received(hello), wire, Vec::new());
+        shake_hands(&mut one, &mut other);
+        one.sending = b"hello".to_vec();
+        play(&mut one, &mut other);
+        assert_eq!(other.received, b"hello");
+    }
+}
+
+#[test]
 fn a_goodbye_is_read_as_the_end_and_told_once() {
     let (mut one, mut other) = connections(pair(&TLS13), 2, 5_000);
     shake_hands(&mut one, &mut other);
