@@ -3,9 +3,10 @@
 use std::path::Path;
 
 /// Each crate of ours, and what it may import of ours.
-const ARROWS: [(&str, &[&str]); 4] = [
+const ARROWS: [(&str, &[&str]); 5] = [
     ("reactor", &[]),
     ("torrent", &[]),
+    ("ports", &["reactor"]),
     ("engine", &["reactor", "torrent"]),
     ("flotilla", &["engine", "reactor", "torrent"]),
 ];
