@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use ports::{Context, Node, Port, PortHandle, Reason};
-use reactor::{Reactor, Remote};
+use reactor::Reactor;
 use serde::{Deserialize, Serialize};
 
 use crate::{Began, Outcome, print, resident, run};
@@ -86,11 +86,11 @@ pub(crate) fn ring(ports: usize, hops: u64, test: &str) -> Outcome {
     Ok(())
 }
 
+/// A port on another thread, and the thread.
+type Far = (PortHandle<u64>, thread::JoinHandle<()>);
+
 /// A node on a thread of its own, with a port; the thread ends when `count` messages have come.
-fn receiver(
-    count: u64,
-    answer: Option<mpsc::Sender<()>>,
-) -> Result<(PortHandle<u64>, Remote<()>, thread::JoinHandle<()>), mpsc::RecvError> {
+fn receiver(count: u64, answer: Option<mpsc::Sender<()>>) -> Result<Far, mpsc::RecvError> {
     let (tell, told) = mpsc::channel();
     let thread = thread::spawn(move || {
         let mut reactor = Reactor::new().expect("a loop");
@@ -105,33 +105,32 @@ fn receiver(
                 remote.stop();
             }
         });
-        tell.send((node.handle().port(&port.id()), reactor.remote())).expect("the other waits");
+        tell.send(node.handle().port(&port.id())).expect("the other waits");
         run(&mut reactor).expect("the loop runs");
     });
-    let (port, remote) = told.recv()?;
-    Ok((port, remote, thread))
+    Ok((told.recv()?, thread))
 }
 
 pub(crate) fn threads(count: u64) -> Outcome {
-    let (port, _, thread) = receiver(count, None)?;
+    let (port, thread) = receiver(count, None)?;
     let began = Began::now();
     for number in 0..count {
         port.send(number);
     }
-    thread.join().map_err(|_| "the receiver panicked")?;
+    thread.join().map_err(|_panic| "the receiver panicked")?;
     began.report("threads", count, "");
     Ok(())
 }
 
 pub(crate) fn threads_pingpong(count: u64) -> Outcome {
     let (answer, answered) = mpsc::channel();
-    let (port, _, thread) = receiver(count, Some(answer))?;
+    let (port, thread) = receiver(count, Some(answer))?;
     let began = Began::now();
     for number in 0..count {
         port.send(number);
         answered.recv()?;
     }
-    thread.join().map_err(|_| "the receiver panicked")?;
+    thread.join().map_err(|_panic| "the receiver panicked")?;
     began.report("threads-pingpong", count, "");
     Ok(())
 }

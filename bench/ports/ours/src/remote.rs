@@ -1,6 +1,7 @@
 //! Two nodes in two processes, over loopback.
 
 use std::cell::{Cell, RefCell};
+use std::error::Error;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -37,7 +38,7 @@ fn settings(
     bind: &str,
     seed: Option<&str>,
     framing: &str,
-) -> Result<Settings, Box<dyn std::error::Error>> {
+) -> Result<Settings, Box<dyn Error>> {
     let mut config = Config::new()
         .norc()
         .node_id(name)
@@ -73,11 +74,11 @@ pub(crate) fn serve(addr: &str) -> Outcome {
     run(&mut reactor)
 }
 
-/// A node that is connected with the server, and the server's port.
-fn meet(
-    addr: &str,
-    framing: &str,
-) -> Result<(Reactor<()>, Node, Port<Ask>), Box<dyn std::error::Error>> {
+/// A loop with a node that is connected with the server, and the server's port.
+type Met = (Reactor<()>, Node, Port<Ask>);
+
+/// Connects with the server.
+fn meet(addr: &str, framing: &str) -> Result<Met, Box<dyn Error>> {
     let mut reactor = Reactor::new()?;
     let settings = settings("client/%u", "127.0.0.1:0", Some(addr), framing)?;
     let node = Node::start(&mut reactor, &settings)?;
