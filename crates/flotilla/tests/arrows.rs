@@ -38,3 +38,20 @@ fn no_crate_imports_what_it_should_not_know() {
         }
     }
 }
+
+#[test]
+fn cargo_run_has_one_program_to_choose() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the workspace");
+    let manifest = std::fs::read_to_string(root.join("Cargo.toml")).expect("a manifest");
+    let line = manifest.lines().find(|line| line.starts_with("default-members")).expect("a list");
+    let programs: Vec<&str> = line
+        .split('"')
+        .skip(1)
+        .step_by(2)
+        .filter(|member| {
+            let sources = root.join(member).join("src");
+            sources.join("main.rs").exists() || sources.join("bin").exists()
+        })
+        .collect();
+    assert_eq!(programs, ["crates/flotilla"], "the README's command says only `cargo run`");
+}
