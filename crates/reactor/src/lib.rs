@@ -115,7 +115,8 @@
 //! # Other threads
 //!
 //! A reactor is one thread's. Others hold a [`Remote`]: it posts closures to the loop, and stops it. What
-//! blocks goes [to worker threads](Reactor::offload): look-ups, files, anything. Several reactors in a
+//! blocks goes [to worker threads](Reactor::offload): look-ups, files, anything; what may hang, to a
+//! [pool of its own](Reactor::offload_on). Several reactors in a
 //! process share nothing, but a connection can be [handed over](Detached), and a port
 //! [shared](ListenOptions::reuse_port).
 //!
@@ -167,6 +168,7 @@ mod histogram;
 mod inbox;
 mod interest;
 mod options;
+mod pools;
 mod profile;
 mod reactor;
 mod remote;
@@ -186,7 +188,7 @@ pub use rustls;
 pub use signal_hook::consts::signal;
 
 pub use address::Address;
-pub use backend::{Backend, DatagramBatch, Event, RawSocket, Source, Wake};
+pub use backend::{Backend, DatagramBatch, Event, RawSocket, Source, Wake, lower_priority};
 pub use core::{Direction, Rate};
 pub use guard::{Cork, HookGuard, IntervalGuard, RateGroup, TimerGuard, WatchGuard};
 pub use handler::{
@@ -195,6 +197,7 @@ pub use handler::{
 pub use histogram::Histogram;
 pub use interest::{Interest, Readiness};
 pub use options::{Budgets, ConnectOptions, ListenOptions};
+pub use pools::PoolKey;
 pub use profile::{Phase, Profile, ProfileRow, Slow};
 pub use reactor::{Detached, Info, Reactor, Taken};
 pub use remote::{Gone, Remote};
@@ -203,6 +206,7 @@ pub use timer_wheel::TimerId;
 pub use tls::Tls;
 pub use token::Token;
 pub use transport::{Transport, Wire};
+pub use worker_pool::PoolOptions;
 pub use write_queue::Chunk;
 
 /// What [`inbox`] is made of. Its test under loom has a module of the same name with loom's.

@@ -6,6 +6,7 @@ mod batch;
 mod datagrams;
 mod entries;
 pub(crate) mod epoll;
+mod priority;
 mod signals;
 mod streams;
 mod waiting;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use batch::DatagramBatch;
+pub use priority::lower_priority;
 
 use crate::simulated::SimulatedSocket;
 use crate::{Address, ConnectOptions, Interest, ListenOptions, Token};

@@ -31,8 +31,8 @@ pub(crate) use stream::{State, Stream};
 pub(crate) use writing::Flushed;
 
 use crate::backend::{Backend, DatagramBatch, Source};
+use crate::pools::Pools;
 use crate::timer_wheel::{TimerId, TimerWheel};
-use crate::worker_pool::WorkerPool;
 use crate::write_queue::WriteQueue;
 use crate::{Address, Budgets, Interest, Token, Transport};
 
@@ -66,8 +66,7 @@ pub(crate) struct Core {
     pub(crate) budgets: Budgets,
     /// How many bytes were queued of the connection that ended last.
     pub(crate) unsent: usize,
-    pub(crate) workers: WorkerPool,
-    pub(crate) resolvers: WorkerPool,
+    pub(crate) pools: Pools,
     /// Whatever is gone and still has a callback, which is to be dropped too.
     pub(crate) orphans: Vec<Orphan>,
 }
@@ -167,8 +166,7 @@ impl Core {
             spare_queues: Vec::new(),
             budgets: Budgets::default(),
             unsent: 0,
-            workers: WorkerPool::new("worker", WORKERS),
-            resolvers: WorkerPool::detached("resolver", RESOLVERS),
+            pools: Pools::new(),
             orphans: Vec::new(),
         }
     }
@@ -310,6 +308,4 @@ pub(crate) const FLUSHED: &str = "flushed";
 pub(crate) const NO_SOURCE: Source = Source(u32::MAX);
 /// How much a task gets done at once.
 pub(crate) const TASK_SHARE: u32 = 128;
-const WORKERS: usize = 2;
-const RESOLVERS: usize = 2;
 const SPARE_QUEUES_MAX: usize = 64;

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Call, Finish, Reactor};
+use crate::pools::{Pool, PoolKey};
 use crate::remote::Post;
+use crate::worker_pool::PoolOptions;
 
 impl<S: 'static> Reactor<S> {
     /// Has a worker thread do `job`, then calls `done` with what came of it. If the job panics, that is
@@ -21,7 +23,28 @@ impl<S: 'static> Reactor<S> {
         job: impl FnOnce() -> T + Send + 'static,
         done: impl FnOnce(T, &mut S, &mut Self) + 'static,
     ) {
-        self.offload_to(Pool::Workers, job, done);
+        self.offload_to(Pool::General, job, done);
+    }
+
+    /// As [`offload`](Self::offload), but by the threads of a pool of its own, which is made with the
+    /// default options if it is new: what hangs there holds up nobody else. There are 64 such pools at
+    /// most; jobs for another are done by the threads of [`offload`](Self::offload).
+    ///
+    /// The pool's threads are made when there is work, and end after some seconds without. The
+    /// reactor's end waits a few seconds for jobs that have begun, then leaves them behind.
+    pub fn offload_on<T: Send + 'static>(
+        &mut self,
+        pool: PoolKey,
+        job: impl FnOnce() -> T + Send + 'static,
+        done: impl FnOnce(T, &mut S, &mut Self) + 'static,
+    ) {
+        self.offload_to(Pool::Named(pool), job, done);
+    }
+
+    /// Sets how many threads a pool has, and their priority: threads that live already keep theirs
+    /// until they have been without work for a while.
+    pub fn set_pool(&mut self, pool: PoolKey, options: PoolOptions) {
+        self.core.borrow_mut().pools.set_options(pool, options);
     }
 
     /// How many jobs are with the worker threads, or their results on the way back.
@@ -31,7 +54,7 @@ impl<S: 'static> Reactor<S> {
 
     /// How many jobs may run at once. Default: 2.
     pub fn set_worker_threads(&mut self, count: usize) {
-        self.core.borrow_mut().workers.set_threads_max(count);
+        self.core.borrow_mut().pools.general.set_threads_max(count);
     }
 
     /// Reads up to `len` bytes from `offset` of a file, on a worker thread: fewer only at its end.
@@ -101,12 +124,7 @@ impl<S: 'static> Reactor<S> {
         });
         self.offloaded.insert(id, finish);
         let inbox = Arc::clone(&self.inbox);
-        let core = &mut *self.core.borrow_mut();
-        let pool = match pool {
-            Pool::Workers => &mut core.workers,
-            Pool::Resolvers => &mut core.resolvers,
-        };
-        pool.run(Box::new(move || {
+        let job = move || {
             let result: Box<dyn Any + Send> = match catch_unwind(AssertUnwindSafe(job)) {
                 Ok(result) => Box::new(result),
                 Err(panic) => Box::new(Panicked(panic)),
@@ -114,7 +132,8 @@ impl<S: 'static> Reactor<S> {
             if inbox.push(Post::Done(id, result)).is_err() {
                 tracing::trace!("the loop ended before a job of it");
             }
-        }));
+        };
+        self.core.borrow_mut().pools.run(pool, Box::new(job));
     }
 }
 
@@ -144,13 +163,6 @@ pub(crate) fn read_at(file: &File, offset: u64, len: usize) -> io::Result<Bytes>
     }
     buffer.truncate(count);
     Ok(buffer.into())
-}
-
-/// Which threads a job is for.
-#[derive(Clone, Copy)]
-enum Pool {
-    Workers,
-    Resolvers,
 }
 
 /// In place of the result of a job that panicked.

@@ -10,14 +10,14 @@ use async_task::Runnable;
 
 use super::JoinError;
 use crate::core::Core;
-use crate::worker_pool::WorkerPool;
+use crate::pools::Pool;
 
 /// Has a thread do `job`. In a simulated world it is done at once.
 pub(super) async fn unblock<T: Send + 'static>(
     core: &Weak<RefCell<Core>>,
     job: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, JoinError> {
-    run(core, |core| &mut core.workers, job).await
+    run(core, Pool::General, job).await
 }
 
 /// Looks up a host's addresses.
@@ -32,12 +32,12 @@ pub(super) async fn resolve(
     }
     let host = host.to_owned();
     let look_up = move || (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
-    run(core, |core| &mut core.resolvers, look_up).await.map_err(io::Error::other)?
+    run(core, Pool::Resolvers, look_up).await.map_err(io::Error::other)?
 }
 
 async fn run<T: Send + 'static>(
     core: &Weak<RefCell<Core>>,
-    pool: impl FnOnce(&mut Core) -> &mut WorkerPool,
+    pool: Pool,
     job: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, JoinError> {
     let guarded = move || catch_unwind(AssertUnwindSafe(job));
@@ -50,7 +50,7 @@ async fn run<T: Send + 'static>(
         // A task that never waits: it is scheduled once, here.
         let job = async move { guarded() };
         let (runnable, task) = async_task::spawn(job, |runnable: Runnable| drop(runnable));
-        pool(&mut core.borrow_mut()).run(Box::new(move || _ = runnable.run()));
+        core.borrow_mut().pools.run(pool, Box::new(move || _ = runnable.run()));
         task
     };
     // Nothing comes of it if the pool ends before it begins.

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use reactor::simulated::{World, WorldOptions};
-use reactor::{Gone, Reactor};
+use reactor::{Gone, PoolKey, PoolOptions, Reactor};
 
 use crate::stage::{everywhere, on_the_real_network, turn_until};
 
@@ -99,6 +99,47 @@ fn jobs_run_beside_each_other() {
             reactor.offload(move || meeting.wait(), |_, met: &mut usize, _| *met += 1);
         }
         turn_until(&mut reactor, &mut 0, |met| *met == 2);
+    });
+}
+
+#[test]
+fn a_pool_of_its_own_goes_on_while_the_others_hang() {
+    on_the_real_network(|mut reactor: Reactor<Vec<&str>>, _| {
+        let (release, hang) = std::sync::mpsc::channel::<()>();
+        let hang = Arc::new(std::sync::Mutex::new(hang));
+        let hanging = || {
+            let hang = Arc::clone(&hang);
+            move || _ = hang.lock().map(|hang| hang.recv())
+        };
+        reactor.set_pool(PoolKey(1), PoolOptions { threads: 1, ..PoolOptions::default() });
+        reactor.offload_on(PoolKey(1), hanging(), |(), log: &mut Vec<&str>, _| log.push("1"));
+        (0..2).for_each(|_| reactor.offload(hanging(), |(), log, _| log.push("general")));
+        reactor.offload_on(PoolKey(2), || "fine", |result, log, _| log.push(result));
+        let mut log = Vec::new();
+        turn_until(&mut reactor, &mut log, |log| !log.is_empty());
+        assert_eq!(log, ["fine"]);
+        drop(release);
+        turn_until(&mut reactor, &mut log, |log| log.len() == 4);
+    });
+}
+
+#[test]
+fn jobs_of_pools_come_back_to_the_loop_in_every_world() {
+    everywhere(|mut reactor: Reactor<Vec<u64>>, _| {
+        for pool in 0..100 {
+            reactor.offload_on(
+                PoolKey(pool),
+                move || pool,
+                |pool, log: &mut Vec<u64>, _| {
+                    log.push(pool);
+                },
+            );
+        }
+        let mut log = Vec::new();
+        turn_until(&mut reactor, &mut log, |log| log.len() == 100);
+        if reactor.backend() == "simulated" {
+            assert!(log.is_sorted(), "in the order that they were asked for");
+        }
     });
 }
 
