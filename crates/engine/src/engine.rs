@@ -1,29 +1,37 @@
 //! All state of a session, owned by its one thread.
 //!
-//! The files beside this one add to [`Engine`] by what they do: `swarm` carries out what the brains
+//! The files beside this one add to [`Engine`] by what they do: `activity` looks after those that are
+//! awake, `swarm` carries out what the brains
 //! ask for, `check` looks at what is on disk, `tracker` announces, `save` remembers, `listen` takes
 //! in who comes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use reactor::{ConnectOptions, Reactor, Reason, TimerId, Token};
+use reactor::{Closed, ConnectOptions, PoolKey, PoolOptions, Reactor, Reason, TimerId, Token};
 use torrent::rate::TokenBucket;
 use torrent::swarm::{Ending, NewPeer, PeerKey, Refused, Source, Swarm, SwarmConfig};
 use torrent::wire::{Handshake, Reserved};
 use torrent::{Bitfield, InfoHash, PeerFault, PeerId, PieceIndex, Rng};
 
+use crate::activity::Activity;
 use crate::buffer::{Buffer, BufferPool};
-use crate::disk::FilePool;
-use crate::event::{EventKind, Subscribers};
+use crate::check_queue::{CheckQueue, DiskId, DiskTraits};
+use crate::command::ACTIVE;
+use crate::disk::{Crew, Disk, Disks, FilePool};
+use crate::event::{EventKind, EventMask, FilterPoint, Packet, Publisher, Severity};
 use crate::http::Http;
-use crate::peer::{GREETING_PATIENCE, PeerConnection};
+use crate::parting::{DisconnectReason, Parted};
+use crate::peer::PeerConnection;
+use crate::restore::Loads;
 use crate::resume::ResumeStore;
+use crate::save::Writes;
 use crate::settings::{SEEDING_POLICY, SessionConfig};
-use crate::task::{Failure, Stage, Task, TaskId, piece_priorities};
+use crate::task::{DiskPools, Failure, Stage, Task, TaskId, piece_priorities};
 use crate::tracker::UdpExchange;
 
 /// The state that every handler of the engine's reactor gets.
@@ -37,8 +45,9 @@ pub(crate) struct Engine {
     pub(crate) tasks: BTreeMap<TaskId, Task>,
     pub(crate) by_hash: BTreeMap<InfoHash, TaskId>,
     next_task: u64,
-    pub(crate) subscribers: Subscribers,
-    pub(crate) files: Arc<FilePool>,
+    pub(crate) subscribers: Publisher,
+    /// The files that are open on each disk.
+    files: BTreeMap<DiskId, Arc<FilePool>>,
     pub(crate) store: Option<Arc<ResumeStore>>,
     /// Made when first needed.
     pub(crate) http: Option<Http>,
@@ -65,9 +74,25 @@ pub(crate) struct Engine {
     /// Peers that would be sent to, were there allowance.
     pub(crate) waiting_to_send: VecDeque<(TaskId, PeerKey)>,
     pub(crate) throttle: Option<TimerId>,
+    /// What is mounted, as of then, and what is known of each disk.
+    pub(crate) disks: (Disks, Instant),
+    pub(crate) disk_pools: BTreeMap<Disk, DiskPools>,
+    /// Of each disk on which something is checked, or was.
+    pub(crate) crews: BTreeMap<DiskId, Weak<Crew>>,
+    pub(crate) checks: CheckQueue,
+    pub(crate) check_timer: Option<TimerId>,
+    /// Jobs that threads of checks are at.
+    pub(crate) check_jobs: usize,
     pub(crate) is_stopping: bool,
+    pub(crate) activity: Activity,
+    pub(crate) loads: Loads,
+    pub(crate) writes: Writes,
+    /// Torrents that would dial, were there room.
+    pub(crate) waiting_to_dial: VecDeque<TaskId>,
     /// When the snapshots for people are due.
-    tell_at: Instant,
+    pub(crate) tell_at: Instant,
+    /// No torrent that begins may announce itself before.
+    pub(crate) announce_at: Instant,
 }
 
 impl Engine {
@@ -78,6 +103,10 @@ impl Engine {
         seed: u64,
     ) -> Self {
         let mut rng = Rng::from_seed(config.seed.unwrap_or(seed));
+        let subscribers = Publisher::default();
+        if let Some(sink) = config.events.clone() {
+            subscribers.add(sink, None);
+        }
         Self {
             peer_id: PeerId::generate(&mut rng),
             key: rng.u32(),
@@ -85,8 +114,8 @@ impl Engine {
             tasks: BTreeMap::new(),
             by_hash: BTreeMap::new(),
             next_task: 0,
-            subscribers: Subscribers::default(),
-            files: Arc::new(FilePool::new(config.open_files_max)),
+            subscribers,
+            files: BTreeMap::new(),
             store,
             http: None,
             port: None,
@@ -105,15 +134,29 @@ impl Engine {
             waiting_to_read: VecDeque::new(),
             waiting_to_send: VecDeque::new(),
             throttle: None,
+            disks: (Disks::now(), now),
+            disk_pools: BTreeMap::new(),
+            crews: BTreeMap::new(),
+            checks: CheckQueue::new(now, config.check.rate),
+            check_timer: None,
+            check_jobs: 0,
             is_stopping: false,
+            activity: Activity::default(),
+            loads: Loads::default(),
+            writes: Writes::default(),
+            waiting_to_dial: VecDeque::new(),
             tell_at: now,
+            announce_at: now,
             config,
         }
     }
 
-    pub(crate) const fn new_task_id(&mut self) -> TaskId {
-        self.next_task += 1;
-        TaskId(self.next_task)
+    /// A name for a torrent: `wanted` if it is free.
+    pub(crate) fn new_task_id(&mut self, wanted: Option<TaskId>) -> TaskId {
+        let is_free = |id: &TaskId| id.0 < TASK_IDS_MAX && !self.tasks.contains_key(id);
+        let id = wanted.filter(is_free).unwrap_or(TaskId(self.next_task + 1));
+        self.next_task = self.next_task.max(id.0);
+        id
     }
 
     /// A brain for a torrent of which `have` is on disk.
@@ -123,7 +166,6 @@ impl Engine {
         metainfo: &torrent::metainfo::Metainfo,
         have: Bitfield,
         file_priorities: &[u8],
-        is_sequential: bool,
     ) -> Swarm {
         let layout = Arc::clone(metainfo.layout());
         let priorities = piece_priorities(&layout, file_priorities);
@@ -131,32 +173,117 @@ impl Engine {
             peer_id: self.peer_id,
             port: self.port,
             client: self.config.user_agent.replace('/', " "),
-            slots: self.config.limits.slots(),
+            slots: self.config.limits.slots(None),
             seeding: SEEDING_POLICY,
+            choking: self.config.choking,
         };
         let rng = Rng::from_seed(self.rng.u64());
         let mut swarm =
             Swarm::new(now, metainfo.info_hash(), layout, have, &priorities, config, rng);
-        swarm.set_sequential(is_sequential);
         swarm.set_upload_capacity(self.config.limits.upload);
         swarm
     }
 
-    pub(crate) fn handshake(&self, info_hash: InfoHash) -> Bytes {
+    /// Says who we are, and for which torrent.
+    ///
+    /// # Errors
+    /// If the connection is over.
+    pub(crate) fn greet(
+        &self,
+        token: Token,
+        addr: SocketAddr,
+        info_hash: InfoHash,
+        reactor: &mut Reactor<Self>,
+    ) -> Result<(), Closed> {
         let ours = Handshake { reserved: Reserved::ours(), info_hash, peer_id: self.peer_id };
-        Bytes::copy_from_slice(&ours.encode())
+        reactor.write(token, Bytes::copy_from_slice(&ours.encode()))?;
+        self.tell_packet(Some(info_hash), addr, || Packet::Handshake(ours), true);
+        self.tell_written(Some(info_hash), addr, Handshake::LEN);
+        Ok(())
+    }
+
+    /// The disk that a folder is on, with threads of its own: should it hang, others do not.
+    pub(crate) fn disk_of(&mut self, dir: &Path, reactor: &mut Reactor<Self>) -> DiskPools {
+        let now = reactor.now();
+        if now.saturating_duration_since(self.disks.1) >= MOUNTS_FRESH {
+            self.disks = (Disks::now(), now);
+        }
+        let disk = self.disks.0.disk_of(dir);
+        if let Some(&known) = self.disk_pools.get(&disk) {
+            return known;
+        }
+        let number = disk.number();
+        let check = &self.config.check;
+        let threads = Crew::threads(check.threads);
+        let pools = DiskPools {
+            data: PoolKey(number << 1),
+            check: PoolKey(number << 1 | 1),
+            traits: DiskTraits {
+                id: DiskId(number),
+                is_rotational: disk.is_rotational(),
+                batches_max: threads.saturating_mul(2),
+            },
+        };
+        let data_threads = self.config.disk_threads.max(1);
+        let data = PoolOptions {
+            threads: data_threads,
+            patience: DATA_PATIENCE,
+            ..PoolOptions::default()
+        };
+        reactor.set_pool(pools.data, data);
+        let nice = if check.low_priority { NICE_MAX } else { 0 };
+        let idle_io = check.low_priority;
+        // What it finds after the end nobody wants to know.
+        let patience = Duration::ZERO;
+        reactor.set_pool(pools.check, PoolOptions { threads, nice, idle_io, patience });
+        self.disk_pools.insert(disk, pools);
+        pools
+    }
+
+    /// The files that are open on a disk.
+    pub(crate) fn files_of(&mut self, disk: DiskId) -> Arc<FilePool> {
+        if let Some(files) = self.files.get(&disk) {
+            return Arc::clone(files);
+        }
+        let first = self.files.values().next();
+        let new =
+            first.map_or_else(|| FilePool::new(self.config.open_files_max), |first| first.beside());
+        let files = Arc::new(new);
+        self.files.insert(disk, Arc::clone(&files));
+        files
     }
 
     /// The torrent that a peer asks for, if it may have it now.
-    pub(crate) fn task_for_peer(&self, info_hash: InfoHash) -> Option<TaskId> {
-        let id = *self.by_hash.get(&info_hash)?;
-        let task = self.tasks.get(&id)?;
-        let has_room = task.connections.len() < self.config.limits.connections_per_torrent_max;
-        (task.is_running() && has_room).then_some(id)
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn task_for_peer(
+        &self,
+        info_hash: InfoHash,
+        reactor: &mut Reactor<Self>,
+    ) -> Result<TaskId, DisconnectReason> {
+        let id = self.by_hash.get(&info_hash).ok_or(DisconnectReason::UnknownTorrent)?;
+        let task = self.tasks.get(id).ok_or(DisconnectReason::UnknownTorrent)?;
+        match task.stage {
+            Stage::Checking(_) => return Err(DisconnectReason::HashChecking),
+            _ if !task.is_running() => return Err(DisconnectReason::UnknownTorrent),
+            _ => {}
+        }
+        let max = task.peers_max.unwrap_or(self.config.limits.connections_per_torrent_max);
+        let count = task.connections.len();
+        if count >= max {
+            let useless = task.swarm.least_useful(reactor.now()).filter(|_| count == max);
+            let token = useless.and_then(|key| task.connections.get(&key));
+            let token = token.ok_or(DisconnectReason::TooManyPeers)?;
+            reactor.close(*token, DisconnectReason::Useless.words());
+        }
+        Ok(*id)
     }
 
+    /// Of a torrent that may have peers now.
     pub(crate) fn piece_count(&self, id: TaskId) -> Option<u32> {
-        Some(self.tasks.get(&id)?.metainfo.layout().piece_count())
+        let task = self.tasks.get(&id).filter(|task| task.is_running())?;
+        Some(task.metainfo.layout().piece_count())
     }
 
     /// A peer has shaken hands.
@@ -173,7 +300,9 @@ impl Engine {
         task.half_open.remove(&token);
         task.connections.insert(key, token);
         task.swarm.known.connected(new.addr);
-        self.publish(id, &EventKind::PeerConnected { addr: new.addr });
+        self.wake(id);
+        let NewPeer { addr, direction, peer_id, reserved } = *new;
+        self.publish(id, &EventKind::PeerConnected { addr, peer_id, direction, reserved });
         Ok(key)
     }
 
@@ -181,12 +310,12 @@ impl Engine {
     pub(crate) fn connection_closed(
         &mut self,
         token: Token,
-        addr: SocketAddr,
-        talking: Option<(TaskId, PeerKey)>,
+        parted: &Parted,
         reason: &Reason,
         reactor: &mut Reactor<Self>,
     ) {
         let now = reactor.now();
+        let addr = parted.addr;
         self.connections.remove(&token);
         self.half_open.remove(&token);
         if let Some(host) = self.incoming.remove(&token)
@@ -197,53 +326,76 @@ impl Engine {
                 self.incoming_per_host.remove(&host);
             }
         }
-        tracing::debug!(%addr, %reason, "connection closed");
-        match talking {
-            Some((id, key)) => {
-                let Some(task) = self.tasks.get_mut(&id) else { return };
+        let (why, detail) = parted.reason(reason);
+        if let Some(task) = parted.task.and_then(|id| self.tasks.get_mut(&id)) {
+            if let Some(key) = parted.key {
                 task.connections.remove(&key);
                 task.reading.remove(&key);
-                let ending =
-                    if task.swarm.is_useless(key) { Ending::NoUse } else { ending(reason) };
+                let is_useless = task.swarm.is_useless(key);
+                let had_no_use =
+                    matches!(why, DisconnectReason::ClosedByRemote | DisconnectReason::BothSeeds);
+                let is_late = had_no_use
+                    && task.wants_more_since.is_some_and(|at| now < at + NEWS_SPREAD_WITHIN);
+                let ending = match why.ending(reason) {
+                    _ if is_useless => Ending::NoUse,
+                    // That was meant for us as we were before.
+                    _ if is_late => Ending::Ours,
+                    ending => ending,
+                };
                 task.swarm.remove_peer(key);
                 task.swarm.known.disconnected(now, addr, ending);
-                self.publish(id, &EventKind::PeerDisconnected { addr, reason: reason.to_string() });
-                self.drain(id, reactor);
+            } else if task.half_open.remove(&token) {
+                task.swarm.known.failed(now, addr);
             }
-            None => {
-                for task in self.tasks.values_mut() {
-                    if task.half_open.remove(&token) {
-                        task.swarm.known.failed(now, addr);
-                    }
-                }
-            }
+        }
+        if let Reason::Handler(error) = reason
+            && let Some(&fault) = error.downcast_ref::<PeerFault>()
+        {
+            self.tell(parted.torrent, &EventKind::PeerFailed { addr, fault });
+        }
+        let kind =
+            EventKind::PeerDisconnected { addr, peer_id: parted.peer_id, reason: why, detail };
+        self.tell(parted.torrent, &kind);
+        if let Some(id) = parted.task {
+            self.wake(id);
+            self.drain(id, reactor);
         }
     }
 
     /// Opens connections while there are addresses to try and room for them.
     pub(crate) fn dial(&mut self, id: TaskId, reactor: &mut Reactor<Self>) {
         let now = reactor.now();
-        let limits = &self.config.limits;
+        let usual_max = self.config.limits.connections_per_torrent_max;
         let options = ConnectOptions {
             bind: self.config.listen.bind,
             timeout: CONNECT_PATIENCE,
             ..ConnectOptions::default()
         };
-        let Some(task) = self.tasks.get_mut(&id) else { return };
-        if !task.is_running() {
-            return;
-        }
-        while self.half_open.len() < limits.half_open_max
-            && self.connections.len() < limits.connections_max
-            && task.connections.len() + task.half_open.len() < limits.connections_per_torrent_max
-        {
+        loop {
+            let has_room = self.has_room_to_dial();
+            let Some(task) = self.tasks.get_mut(&id) else { return };
+            let peers_max = task.peers_max.unwrap_or(usual_max);
+            let is_full = task.connections.len() + task.half_open.len() >= peers_max;
+            if !task.is_moving() || is_full || task.swarm.known.is_empty() {
+                return;
+            }
+            if !has_room {
+                if !std::mem::replace(&mut task.is_waiting_to_dial, true) {
+                    self.waiting_to_dial.push_back(id);
+                }
+                return;
+            }
             let Some(addr) = task.swarm.known.next_to_dial(now) else { return };
-            if options.bind.is_some_and(|bind| bind.is_ipv4() != addr.is_ipv4()) {
+            let info_hash = task.info_hash();
+            let is_possible = options.bind.is_none_or(|bind| bind.is_ipv4() == addr.is_ipv4())
+                && self.may_talk_to(Some(info_hash), addr, FilterPoint::Outgoing);
+            let Some(task) = self.tasks.get_mut(&id) else { return };
+            if !is_possible {
                 task.swarm.known.failed(now, addr);
                 continue;
             }
             task.swarm.known.dialing(addr);
-            let handler = PeerConnection::outgoing(addr, id, task.metainfo.info_hash());
+            let handler = PeerConnection::outgoing(addr, id, info_hash);
             match reactor.connect(addr, &options, Box::new(handler)) {
                 Ok(token) => {
                     task.half_open.insert(token);
@@ -258,6 +410,13 @@ impl Engine {
         }
     }
 
+    /// Whether another connection may be opened.
+    pub(crate) fn has_room_to_dial(&self) -> bool {
+        let limits = &self.config.limits;
+        self.half_open.len() < limits.half_open_max
+            && self.connections.len() < limits.connections_max
+    }
+
     /// Addresses of peers have come from somewhere.
     pub(crate) fn add_addresses(
         &mut self,
@@ -270,18 +429,37 @@ impl Engine {
         for &addr in addrs {
             task.swarm.known.add(addr, source);
         }
+        self.wake(id);
         self.dial(id, reactor);
     }
 
-    /// A connection came in. Returns whether it may stay until it has shaken hands.
-    pub(crate) fn admits(&self, ip: IpAddr) -> bool {
+    /// A connection came in. May it stay until it has shaken hands?
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn admits(&self, addr: SocketAddr) -> Result<(), DisconnectReason> {
+        let ip = addr.ip();
         let limits = &self.config.limits;
         let from_host = self.incoming_per_host.get(&host_of(ip)).copied().unwrap_or(0);
-        !self.is_stopping
-            && self.connections.len() < limits.connections_max
-            && from_host < limits.connections_per_host_max
-            && self.tasks.values().any(Task::is_running)
-            && !self.tasks.values().all(|task| task.swarm.known.is_banned(ip))
+        if self.is_stopping {
+            Err(DisconnectReason::Shutdown)
+        } else if self.connections.len() >= limits.connections_max
+            || from_host >= limits.connections_per_host_max
+        {
+            Err(DisconnectReason::TooManyPeers)
+        } else if !self.activity.is_any_running() {
+            Err(if self.activity.is_any_checking() {
+                DisconnectReason::HashChecking
+            } else {
+                DisconnectReason::UnknownTorrent
+            })
+        } else if self.tasks.values().all(|task| task.swarm.known.is_banned(ip)) {
+            Err(DisconnectReason::Banned)
+        } else if !self.may_talk_to(None, addr, FilterPoint::Incoming) {
+            Err(DisconnectReason::Filtered)
+        } else {
+            Ok(())
+        }
     }
 
     /// An admitted connection has its token.
@@ -289,52 +467,111 @@ impl Engine {
         self.connections.insert(token);
         self.incoming.insert(token, host_of(ip));
         *self.incoming_per_host.entry(host_of(ip)).or_default() += 1;
-        reactor.set_deadline(token, Some(reactor.now() + GREETING_PATIENCE));
+        let patience = self.config.limits.handshake_patience;
+        reactor.set_deadline(token, Some(reactor.now() + patience));
     }
 
     /// Closes every connection of a torrent.
     pub(crate) fn close_peers(
         &mut self,
         id: TaskId,
-        reason: &'static str,
+        reason: DisconnectReason,
         reactor: &mut Reactor<Self>,
     ) {
         let Some(task) = self.tasks.get(&id) else { return };
         let tokens: Vec<Token> =
             task.connections.values().chain(&task.half_open).copied().collect();
         for token in tokens {
-            reactor.close(token, reason);
+            reactor.close(token, reason.words());
         }
     }
 
-    /// Stops a torrent because of its disk; it goes on after a resume.
+    /// Stops a torrent because of its disk; it goes on when it is started.
     pub(crate) fn fail(&mut self, id: TaskId, why: String, reactor: &mut Reactor<Self>) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        if matches!(task.stage, Stage::Failed(_) | Stage::Stopped { .. }) {
-            return;
-        }
+        let was_checking = match task.stage {
+            Stage::Failed(_) | Stage::Ended { .. } => return,
+            Stage::Opening | Stage::Checking(_) => true,
+            Stage::Stopped { ref doubtful } => !doubtful.is_empty(),
+            Stage::Running => false,
+        };
         tracing::warn!(torrent = %task.info_hash(), %why, "stopped");
-        let was_checking = matches!(task.stage, Stage::Checking(_));
+        self.leave_check(id, reactor);
+        let Some(task) = self.tasks.get_mut(&id) else { return };
         task.swarm.abandon_open();
+        task.published.set_error(why.clone());
+        task.flags = task.flags.without(ACTIVE);
         task.stage = Stage::Failed(Failure { why: why.clone(), was_checking });
         task.announcer.stop(reactor.now());
         self.publish(id, &EventKind::DiskFailed(why));
         self.state_changed(id, reactor);
-        self.close_peers(id, "the disk failed", reactor);
+        self.close_peers(id, DisconnectReason::DiskFailed, reactor);
         self.drive_trackers(id, reactor);
     }
 
-    pub(crate) fn publish(&mut self, id: TaskId, kind: &EventKind) {
-        if let Some(task) = self.tasks.get(&id) {
-            match kind {
-                EventKind::PieceVerified(_)
-                | EventKind::PeerConnected { .. }
-                | EventKind::PeerDisconnected { .. } => {
-                    tracing::debug!(torrent = %task.metainfo.name(), ?kind);
-                }
-                _ => tracing::info!(torrent = %task.metainfo.name(), ?kind),
+    /// The loop is over, in order or not: handles that are left shall see that nothing goes on.
+    pub(crate) fn end(&mut self, reactor: &mut Reactor<Self>) {
+        self.is_stopping = true;
+        let ids: Vec<TaskId> = self.tasks.keys().copied().collect();
+        for id in ids {
+            self.leave_check(id, reactor);
+            let Some(task) = self.tasks.get_mut(&id) else { continue };
+            if !matches!(task.stage, Stage::Ended { .. }) {
+                task.stage = Stage::Ended { is_in_doubt: true };
+                task.flags = task.flags.without(ACTIVE);
+                self.state_changed(id, reactor);
             }
-            self.subscribers.publish(task.info_hash(), kind);
+        }
+    }
+
+    /// Something happened to a torrent.
+    pub(crate) fn publish(&self, id: TaskId, kind: &EventKind) {
+        if let Some(task) = self.tasks.get(&id) {
+            self.tell(Some(task.info_hash()), kind);
+        }
+    }
+
+    /// Something happened, perhaps to a torrent.
+    pub(crate) fn tell(&self, torrent: Option<InfoHash>, kind: &EventKind) {
+        let name = || {
+            let id = torrent.and_then(|torrent| self.by_hash.get(&torrent));
+            id.and_then(|id| self.tasks.get(id)).map(|task| task.metainfo.name())
+        };
+        match kind {
+            EventKind::PieceVerified(_)
+            | EventKind::PieceFailed(_)
+            | EventKind::StatusChanged(_)
+            | EventKind::PeerConnected { .. }
+            | EventKind::PeerDisconnected { .. } => tracing::debug!(torrent = name(), ?kind),
+            _ if kind.severity() == Severity::Debug => tracing::trace!(torrent = name(), ?kind),
+            _ => tracing::info!(torrent = name(), ?kind),
+        }
+        self.subscribers.publish(torrent, kind);
+    }
+
+    /// Bytes are on their way to a peer.
+    pub(crate) fn tell_written(&self, torrent: Option<InfoHash>, addr: SocketAddr, len: usize) {
+        if self.subscribers.wants(EventMask::TRANSFER) {
+            self.tell(torrent, &EventKind::PeerWritten { addr, len });
+        }
+    }
+
+    /// A peer was sent a message, or sent us one.
+    pub(crate) fn tell_packet(
+        &self,
+        torrent: Option<InfoHash>,
+        addr: SocketAddr,
+        packet: impl FnOnce() -> Packet,
+        is_ours: bool,
+    ) {
+        if self.subscribers.wants(EventMask::PACKETS) {
+            let packet = packet();
+            let kind = if is_ours {
+                EventKind::PacketSent { addr, packet }
+            } else {
+                EventKind::PacketReceived { addr, packet }
+            };
+            self.tell(torrent, &kind);
         }
     }
 
@@ -342,42 +579,12 @@ impl Engine {
     pub(crate) fn state_changed(&mut self, id: TaskId, reactor: &Reactor<Self>) {
         let Some(task) = self.tasks.get(&id) else { return };
         task.published.publish(task.status(reactor.now()));
-        let state = task.state();
+        let (word, state) = (task.word(), task.state());
+        if task.published.set_word(word) {
+            self.publish(id, &EventKind::StatusChanged(word));
+        }
         self.publish(id, &EventKind::StateChanged(state));
-    }
-
-    /// Called a few times a second while the session lives.
-    pub(crate) fn tick(&mut self, reactor: &mut Reactor<Self>) {
-        let now = reactor.now();
-        // First, so that nothing that goes wrong below ends the ticking.
-        if !self.is_stopping {
-            reactor.add_timer(now + TICK, |engine, reactor| engine.tick(reactor));
-        }
-        let is_telling = now >= self.tell_at;
-        if is_telling {
-            self.tell_at = now + TELL_EVERY;
-        }
-        let ids: Vec<TaskId> = self.tasks.keys().copied().collect();
-        for id in ids {
-            let Some(task) = self.tasks.get_mut(&id) else { continue };
-            if !task.is_running() {
-                continue;
-            }
-            task.swarm.handle_timeout(now);
-            if is_telling {
-                task.published.publish(task.status(now));
-                if !task.swarm.is_completed() && task.connections.is_empty() {
-                    // Nobody is there: sooner than its interval, as soon as the tracker allows.
-                    task.announcer.announce_now(now);
-                    self.drive_trackers(id, reactor);
-                }
-            }
-            self.drain(id, reactor);
-            self.dial(id, reactor);
-            self.pump_all_uploads(id, reactor);
-            self.save_if_due(id, reactor);
-        }
-        self.resume_reading(reactor);
+        self.note_activity(id);
     }
 }
 
@@ -389,24 +596,23 @@ fn host_of(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// What the end of a connection says about the peer.
-fn ending(reason: &Reason) -> Ending {
-    match reason {
-        Reason::Handler(error) if error.downcast_ref::<PeerFault>().is_some() => Ending::Fault,
-        Reason::Handler(_) | Reason::Local(_) => Ending::Useful,
-        Reason::Reset | Reason::Error(_) | Reason::Timeout => Ending::Refused,
-    }
-}
-
 /// All pieces of `layout`, in order.
 pub(crate) fn all_pieces(piece_count: u32) -> impl Iterator<Item = PieceIndex> {
     (0..piece_count).map(PieceIndex)
 }
 
-const TICK: Duration = Duration::from_millis(100);
-const TELL_EVERY: Duration = Duration::from_millis(400);
+/// So long what is mounted is taken to be as it was.
+const MOUNTS_FRESH: Duration = Duration::from_secs(2);
+const NICE_MAX: u8 = 19;
+/// How long the end of a session waits for reads and writes that have begun. `shutdown` has waited by
+/// then: what still runs hangs.
+const DATA_PATIENCE: Duration = Duration::from_secs(1);
+/// So long after more is wanted, peers may still hang up on a torrent that needed nothing.
+const NEWS_SPREAD_WITHIN: Duration = Duration::from_secs(5);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// What is read from one socket at once, at most.
 const READ_BUFFER_LEN: usize = 256 * 1024;
 /// What is read from disk at once for one peer, at most.
 pub(crate) const DISK_BUFFER_LEN: usize = 256 * 1024;
+/// Names that come from a database are smaller, so that new ones do not run out.
+const TASK_IDS_MAX: u64 = 1 << 62;

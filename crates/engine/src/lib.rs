@@ -2,47 +2,101 @@
 //! [`reactor`] and on the disk.
 //!
 //! A [`Session`] is one thread with everything in it; [`Torrent`] is a handle to one download. Handles
-//! are `Send + Sync + Clone`: they post commands and read published snapshots.
+//! are `Send + Sync + Clone`: they post commands and read published snapshots, from any thread.
 //!
-//! ```no_run
-//! use engine::{AddOptions, Session, SessionConfig};
-//! use torrent::metainfo::Metainfo;
+//! A torrent of a few bytes, made and checked here; with a tracker it would go on to seed:
 //!
-//! let session = Session::start(SessionConfig::default())?;
-//! let metainfo = Metainfo::parse(&std::fs::read("debian.torrent")?)?;
-//! let torrent = session.add(metainfo, AddOptions { dir: "downloads".into(), ..AddOptions::default() })?;
-//! while torrent.status().progress() < 1.0 {
-//!     std::thread::sleep(std::time::Duration::from_secs(1));
-//! }
+//! ```
+//! use engine::{AddOptions, EventKind, EventMask, ListenConfig, Session, SessionConfig};
+//! use engine::disk::hash_files;
+//! use torrent::metainfo::{Metainfo, create::Builder};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let dir = dir.path();
+//! std::fs::write(dir.join("greeting"), "hello")?;
+//! let torrent = Builder { name: "greeting".into(), files: vec![(Vec::new(), 5)], ..Builder::default() };
+//! let layout = std::sync::Arc::new(torrent.layout()?);
+//! let hashes = hash_files(&layout, dir, 1, &false.into(), |_| {})?;
+//! let metainfo = Metainfo::parse(&torrent.finish(&hashes)?)?;
+//!
+//! // Any port of this machine's own address.
+//! let listen = ListenConfig { bind: Some([127, 0, 0, 1].into()), ports: vec![0..=0] };
+//! let session = Session::start(SessionConfig { listen, ..SessionConfig::default() })?;
+//! let events = session.subscribe_to(EventMask::STATUS)?;
+//! let torrent = session.add(metainfo, AddOptions { dir: dir.into(), ..AddOptions::default() })?;
+//! let checked = events.into_iter().find(|event| matches!(event.kind, EventKind::Completed));
+//! assert!(checked.is_some() && torrent.is_complete());
+//! assert_eq!(torrent.status_word().bits(), 201);
 //! session.shutdown(std::time::Duration::from_secs(3));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! Where to look:
+//!
+//! - [`SessionConfig`], [`AddOptions`]: all settings, with their defaults.
+//! - [`Session`] adds, finds and removes torrents; [`Torrent`] starts, stops, pauses, checks; [`Peer`] is one
+//!   connection. [`Orphan`] is a torrent without a session.
+//! - [`Torrent::status`] tells how it stands, [`Torrent::bitfield`] what is here, [`StatusWord`] its state in a number.
+//! - [`EventKind`] is all that may happen. To hear of it: [`Session::subscribe`], or with a choice
+//!   ([`EventMask`]) and for one torrent [`Torrent::subscribe_to`], to be read by a thread or awaited as a
+//!   stream; [`Session::on_event`] calls a function. [`DisconnectReason`] says why a connection ended.
+//! - [`disk`] hashes files without a session; [`resume`] is what is remembered of a torrent; [`http`] gets a document.
 
+mod activity;
+mod bits;
 mod buffer;
 mod check;
+mod check_queue;
 mod command;
 pub mod disk;
 mod engine;
 mod event;
+mod file_status;
+mod filter;
 mod hasher;
 pub mod http;
 mod listen;
+mod member;
+mod orphan;
+mod parting;
 mod peer;
+mod peer_handle;
+mod restore;
 pub mod resume;
+mod resume_data;
 mod save;
 mod session;
 mod settings;
 #[cfg(test)]
 mod simulation;
 mod status;
+mod status_word;
+mod store;
 mod swarm;
 mod task;
+mod text;
+mod torrent_handle;
+mod torrent_trackers;
 mod tracker;
 
-pub use event::{Event, EventKind};
-pub use session::{AddError, Gone, Session, SessionError, Torrent, default_state_dir};
-pub use settings::{AddOptions, ListenConfig, SessionConfig, SessionLimits};
+pub use disk::FileMode;
+pub use event::{
+    Event, EventKind, EventMask, EventSink, Events, FilterPoint, Packet, Severity, SubscribeError,
+    Subscription,
+};
+pub use file_status::{FileStatus, PriorityError};
+pub use filter::FilterFn;
+pub use orphan::Orphan;
+pub use parting::DisconnectReason;
+pub use peer_handle::Peer;
+pub use resume_data::ResumeDataError;
+pub use session::{AddError, Gone, Session, SessionError, default_state_dir};
+pub use settings::{
+    AddOptions, CheckOptions, CheckSettings, Encryption, ListenConfig, SessionConfig, SessionLimits,
+};
 pub use status::{TorrentState, TorrentStatus};
+pub use status_word::StatusWord;
+pub use torrent_handle::{CheckError, Torrent};
 
 /// Compiles the examples of the README.
 #[cfg(doctest)]

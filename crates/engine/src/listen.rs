@@ -1,11 +1,13 @@
-//! The ports that peers reach us on: the first of a range that is free, for TCP and UDP.
+//! The ports that peers reach us on: the first that is free of those that were asked for, for TCP and UDP.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use reactor::{Accepted, Acceptor, DatagramHandler, ListenOptions, Reactor, Token};
+use torrent::swarm::Direction;
 
 use crate::engine::Engine;
+use crate::event::EventKind;
 use crate::peer::PeerConnection;
 use crate::settings::ListenConfig;
 
@@ -22,12 +24,17 @@ impl Acceptor<Engine> for Door {
         reactor: &mut Reactor<Engine>,
     ) {
         let Some(addr) = connection.peer.socket_addr() else { return };
-        if !engine.admits(addr.ip()) {
-            tracing::debug!(%addr, "turned away");
+        if let Err(reason) = engine.admits(addr) {
+            let detail = reason.to_string();
+            engine.tell(None, &EventKind::PeerDisconnected { addr, peer_id: None, reason, detail });
             return;
         }
         match reactor.attach(connection, Box::new(PeerConnection::incoming(addr))) {
-            Ok(token) => engine.admitted(token, addr.ip(), reactor),
+            Ok(token) => {
+                engine.admitted(token, addr.ip(), reactor);
+                let direction = Direction::Incoming;
+                engine.tell(None, &EventKind::ConnectionOpened { addr, direction });
+            }
             Err(error) => tracing::debug!(%addr, %error, "cannot take in"),
         }
     }
@@ -58,15 +65,23 @@ impl Engine {
     pub(crate) fn listen(&mut self, reactor: &mut Reactor<Self>) -> io::Result<Vec<SocketAddr>> {
         let config = self.config.listen.clone();
         let mut last = io::Error::new(io::ErrorKind::InvalidInput, "an empty range of ports");
-        for port in config.ports.clone() {
+        for port in config.ports.iter().cloned().flatten() {
             match self.listen_on(&config, port, reactor) {
                 Ok(addrs) => {
                     self.port = addrs.first().map(SocketAddr::port);
+                    for &addr in &addrs {
+                        self.tell(None, &EventKind::ListenSucceeded { addr });
+                    }
                     return Ok(addrs);
                 }
-                Err(error) => last = error,
+                Err((addr, error)) => {
+                    let text = error.to_string();
+                    self.tell(None, &EventKind::ListenFailed { addr, error: text });
+                    last = error;
+                }
             }
         }
+        self.tell(None, &EventKind::NotListening { error: last.to_string() });
         Err(last)
     }
 
@@ -76,7 +91,7 @@ impl Engine {
         config: &ListenConfig,
         port: u16,
         reactor: &mut Reactor<Self>,
-    ) -> io::Result<Vec<SocketAddr>> {
+    ) -> Result<Vec<SocketAddr>, (SocketAddr, io::Error)> {
         let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
         let families = config.bind.as_ref().map_or(&any[..], std::slice::from_ref);
         let options = ListenOptions { v6_only: true, ..ListenOptions::default() };
@@ -84,7 +99,8 @@ impl Engine {
         let mut port = port;
         let mut failure = None;
         for &ip in families {
-            match reactor.listen(SocketAddr::new(ip, port), &options, Box::new(Door)) {
+            let wanted = SocketAddr::new(ip, port);
+            match reactor.listen(wanted, &options, Box::new(Door)) {
                 Ok(token) => {
                     let addr = reactor.local_addr(token).expect("a listener has an address");
                     port = addr.port();
@@ -98,25 +114,25 @@ impl Engine {
                 {
                     tracing::info!(%error, "no IPv6");
                 }
-                Err(error) => failure = Some(error),
+                Err(error) => failure = Some((wanted, error)),
             }
         }
         for &(_, addr) in &doors {
             match reactor.bind_udp(addr, &options, Box::new(Datagrams)) {
                 Ok(token) => self.udp.push((addr, token)),
-                Err(error) => failure = Some(error),
+                Err(error) => failure = Some((addr, error)),
             }
         }
         match failure {
             None => Ok(doors.into_iter().map(|(_, addr)| addr).collect()),
-            Some(error) => {
+            Some(failure) => {
                 for (token, _) in doors.into_iter() {
                     reactor.close(token, "another port is tried");
                 }
                 for (_, token) in self.udp.drain(..) {
                     reactor.close(token, "another port is tried");
                 }
-                Err(error)
+                Err(failure)
             }
         }
     }

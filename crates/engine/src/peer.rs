@@ -2,21 +2,29 @@
 
 use std::io::IoSliceMut;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use bytes::Bytes;
 use reactor::{Handler, HandlerError, Reactor, Read, Reason, Token};
 use torrent::swarm::{Direction, NewPeer, PeerKey, Refused};
-use torrent::wire::{Handshake, Inbox, Message, MessageLimits};
-use torrent::{InfoHash, PeerFault};
+use torrent::wire::{Handshake, Inbox, Message};
+use torrent::{InfoHash, PeerFault, PeerId};
 
 use crate::engine::Engine;
+use crate::event::{EventKind, EventMask, Packet};
+use crate::parting::{DisconnectReason, Parted};
+use crate::swarm::inbox;
 use crate::task::TaskId;
 
 /// The handler of one connection.
 #[derive(Debug)]
 pub(crate) struct PeerConnection {
     addr: SocketAddr,
+    /// The torrent that one of us asked for, ours or not.
+    torrent: Option<InfoHash>,
+    /// Its name, once its handshake is here.
+    peer_id: Option<PeerId>,
+    /// Why it has to end, if it is left to end by itself.
+    verdict: Option<DisconnectReason>,
     stage: Stage,
     messages: Vec<Message>,
 }
@@ -31,25 +39,26 @@ enum Stage {
     Talking { task: TaskId, key: PeerKey, inbox: Inbox },
 }
 
-/// Why a connection ended on our side, when it is no fault of the protocol.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-pub(crate) enum Parting {
-    #[error("no such torrent here")]
-    UnknownTorrent,
-    #[error(transparent)]
-    Refused(#[from] Refused),
-}
-
 impl PeerConnection {
     /// A connection that we open.
     pub(crate) const fn outgoing(addr: SocketAddr, task: TaskId, info_hash: InfoHash) -> Self {
-        Self { addr, stage: Stage::Dialling(task, info_hash), messages: Vec::new() }
+        Self {
+            addr,
+            torrent: Some(info_hash),
+            peer_id: None,
+            verdict: None,
+            stage: Stage::Dialling(task, info_hash),
+            messages: Vec::new(),
+        }
     }
 
     /// A connection that came to us.
     pub(crate) const fn incoming(addr: SocketAddr) -> Self {
         Self {
             addr,
+            torrent: None,
+            peer_id: None,
+            verdict: None,
             stage: Stage::Greeting { wanted: None, bytes: Vec::new() },
             messages: Vec::new(),
         }
@@ -69,21 +78,24 @@ impl PeerConnection {
             Read::Data(count) => bytes.extend_from_slice(&rest[..count]),
             Read::WouldBlock => return Ok(()),
             Read::Eof => {
-                reactor.close(token, "closed before the handshake");
+                reactor.close(token, DisconnectReason::ClosedByRemote.words());
                 return Ok(());
             }
         }
         Handshake::check_prefix(bytes)?;
         let Some(whole) = bytes.first_chunk() else { return Ok(()) };
         let theirs = Handshake::decode(whole)?;
+        self.peer_id = Some(theirs.peer_id);
+        let of = *self.torrent.get_or_insert(theirs.info_hash);
+        engine.tell_packet(Some(of), self.addr, || Packet::Handshake(theirs), false);
         let (task, direction) = match *wanted {
             Some((_, info_hash)) if info_hash != theirs.info_hash => {
                 return Err(PeerFault::WrongInfoHash.into());
             }
             Some((task, _)) => (task, Direction::Outgoing),
             None => {
-                let task = engine.task_for_peer(theirs.info_hash).ok_or(Parting::UnknownTorrent)?;
-                reactor.write(token, engine.handshake(theirs.info_hash))?;
+                let task = engine.task_for_peer(theirs.info_hash, reactor)?;
+                engine.greet(token, self.addr, theirs.info_hash, reactor)?;
                 (task, Direction::Incoming)
             }
         };
@@ -93,21 +105,18 @@ impl PeerConnection {
             peer_id: theirs.peer_id,
             reserved: theirs.reserved,
         };
-        let piece_count = engine.piece_count(task).ok_or(Parting::UnknownTorrent)?;
+        let piece_count = engine.piece_count(task).ok_or(DisconnectReason::UnknownTorrent)?;
         let key = match engine.add_peer(task, token, &new, reactor) {
             Err(Refused::Ourselves) if direction == Direction::Incoming => {
                 // The end that dialled is ours as well. It learns from our handshake that there is
                 // nobody else at that address, so the handshake must get there.
-                reactor.close_after_flush(token, GREETING_PATIENCE);
+                self.verdict = Some(DisconnectReason::Ourselves);
+                reactor.close_after_flush(token, engine.config.limits.handshake_patience);
                 return Ok(());
             }
-            added => added?,
+            added => added.map_err(DisconnectReason::from)?,
         };
-        let limits = MessageLimits {
-            bitfield_len: piece_count.div_ceil(8) as usize,
-            ..MessageLimits::default()
-        };
-        self.stage = Stage::Talking { task, key, inbox: Inbox::new(limits) };
+        self.stage = Stage::Talking { task, key, inbox: inbox(piece_count) };
         reactor.set_deadline(token, None);
         reactor.set_water(token, UPLOAD_HIGH, UPLOAD_LOW);
         engine.drain(task, reactor);
@@ -142,11 +151,14 @@ impl PeerConnection {
             }
             Read::Eof => {
                 engine.scratch = Some(buffer);
-                reactor.close(token, "closed by the peer");
+                reactor.close(token, DisconnectReason::ClosedByRemote.words());
                 return Ok(());
             }
         };
         engine.spend_reading(*task, count, reactor);
+        if engine.subscribers.wants(EventMask::TRANSFER) {
+            engine.tell(self.torrent, &EventKind::PeerRead { addr: self.addr, len: count });
+        }
         let pending_count = count.min(pending_len);
         let rest_count = count - pending_count;
         // A slice pins the whole buffer: little is copied out, much is shared.
@@ -157,10 +169,19 @@ impl PeerConnection {
             engine.scratch = Some(buffer);
             rest
         };
-        inbox.received(pending_count, rest, &mut self.messages)?;
-        engine.handle_messages(*task, *key, &mut self.messages, reactor)?;
-        engine.pump_uploads(*task, *key, reactor);
-        engine.drain(*task, reactor);
+        let parsed = inbox.received(pending_count, rest, &mut self.messages);
+        engine.tell_messages(self.torrent, self.addr, &self.messages);
+        parsed?;
+        let (task, key) = (*task, *key);
+        if let Err(fault) = engine.handle_messages(task, key, &mut self.messages, reactor) {
+            if let [Message::Request(block)] = self.messages[..] {
+                let kind = EventKind::InvalidRequest { addr: self.addr, block, fault };
+                engine.tell(self.torrent, &kind);
+            }
+            return Err(fault.into());
+        }
+        engine.pump_uploads(task, key, reactor);
+        engine.drain(task, reactor);
         Ok(())
     }
 }
@@ -173,8 +194,11 @@ impl Handler<Engine> for PeerConnection {
         reactor: &mut Reactor<Engine>,
     ) -> Result<(), HandlerError> {
         let Stage::Dialling(task, info_hash) = self.stage else { return Ok(()) };
-        reactor.write(token, engine.handshake(info_hash))?;
-        reactor.set_deadline(token, Some(reactor.now() + GREETING_PATIENCE));
+        let (addr, direction) = (self.addr, Direction::Outgoing);
+        engine.tell(self.torrent, &EventKind::ConnectionOpened { addr, direction });
+        engine.greet(token, addr, info_hash, reactor)?;
+        let patience = engine.config.limits.handshake_patience;
+        reactor.set_deadline(token, Some(reactor.now() + patience));
         self.stage = Stage::Greeting { wanted: Some((task, info_hash)), bytes: Vec::new() };
         Ok(())
     }
@@ -212,16 +236,24 @@ impl Handler<Engine> for PeerConnection {
         engine: &mut Engine,
         reactor: &mut Reactor<Engine>,
     ) {
-        let talking = match self.stage {
-            Stage::Talking { task, key, .. } => Some((task, key)),
-            Stage::Dialling(..) | Stage::Greeting { .. } => None,
+        let (task, key) = match self.stage {
+            Stage::Talking { task, key, .. } => (Some(task), Some(key)),
+            Stage::Dialling(task, _) => (Some(task), None),
+            Stage::Greeting { wanted, .. } => (wanted.map(|(task, _)| task), None),
         };
-        engine.connection_closed(token, self.addr, talking, &reason, reactor);
+        let parted = Parted {
+            addr: self.addr,
+            torrent: self.torrent,
+            task,
+            key,
+            peer_id: self.peer_id,
+            is_unopened: matches!(self.stage, Stage::Dialling(..)),
+            verdict: self.verdict,
+        };
+        engine.connection_closed(token, &parted, &reason, reactor);
     }
 }
 
-/// How long a peer may take to shake hands.
-pub(crate) const GREETING_PATIENCE: Duration = Duration::from_secs(15);
 /// Reads of at least this many bytes are not copied.
 const SHARED_FROM: usize = 48 * 1024;
 /// Bytes to be sent to one peer that are in memory: no more is read from disk above, more is below.

@@ -1,4 +1,4 @@
-//! What is remembered of each torrent between runs: a record a torrent, in one database file.
+//! What is remembered of each torrent between runs: a record a torrent, in the database of `store`.
 //!
 //! A record is a bencoded dictionary with a version. What it says is believed only as far as the disk
 //! agrees: see [`trusted`].
@@ -6,24 +6,13 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use torrent::bencode::{self, OwnedValue, Value};
 use torrent::metainfo::FileLayout;
 use torrent::{Bitfield, InfoHash, PieceIndex, compact};
 
 use crate::disk::FileStamp;
-
-/// The database of a state directory. It is open only while it is read or written, so that several
-/// processes may share the directory.
-#[derive(Debug)]
-pub struct ResumeStore {
-    dir: PathBuf,
-    /// Held while this process has the database open.
-    turn: Mutex<()>,
-}
+pub use crate::store::ResumeStore;
 
 /// One torrent, as it was when last saved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +51,9 @@ pub enum ResumeError {
     /// The database fails.
     #[error("the state database: {0}")]
     Database(String),
+    /// The database makes no sense. It was moved aside, and a new one begins.
+    #[error("the state database was damaged ({0}) and is moved aside")]
+    Damaged(String),
     /// A record is of a newer version, or does not make sense.
     #[error("what is remembered of {0} cannot be used")]
     BadRecord(InfoHash),
@@ -69,133 +61,15 @@ pub enum ResumeError {
 
 impl From<redb::Error> for ResumeError {
     fn from(error: redb::Error) -> Self {
-        Self::Database(error.to_string())
-    }
-}
-
-impl ResumeStore {
-    /// Makes the state directory and its database if they are not there, and looks whether they are
-    /// of use. A database that is damaged is moved aside, never deleted.
-    ///
-    /// # Errors
-    /// If the folder cannot be used.
-    pub fn open(dir: &Path) -> Result<Self, ResumeError> {
-        let store = Self { dir: dir.to_owned(), turn: Mutex::new(()) };
-        let folder = |error| store.folder_error(&error);
-        std::fs::create_dir_all(dir).map_err(folder)?;
-        store.with(|_| Ok(()))?;
-        restrict(&dir.join(FILE_NAME)).map_err(folder)?;
-        Ok(store)
-    }
-
-    fn folder_error(&self, error: &std::io::Error) -> ResumeError {
-        ResumeError::Folder { dir: self.dir.clone(), why: error.to_string() }
-    }
-
-    /// Has `job` work on the database, once no other thread or process does.
-    fn with<T>(
-        &self,
-        job: impl FnOnce(&Database) -> Result<T, ResumeError>,
-    ) -> Result<T, ResumeError> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let path = self.dir.join(FILE_NAME);
-        let open = || Database::builder().set_cache_size(CACHE_LEN).create(&path);
-        for _ in 0..TRIES_MAX {
-            let database = match open() {
-                Ok(database) => database,
-                Err(DatabaseError::DatabaseAlreadyOpen) => {
-                    std::thread::sleep(RETRY_AFTER);
-                    continue;
-                }
-                Err(DatabaseError::Storage(redb::StorageError::Io(error)))
-                    if error.kind() != std::io::ErrorKind::InvalidData =>
-                {
-                    return Err(self.folder_error(&error));
-                }
-                Err(error) => {
-                    let aside = aside(&self.dir);
-                    tracing::warn!(%error, aside = %aside.display(), "the state database is damaged; it is moved aside");
-                    std::fs::rename(&path, &aside).map_err(|error| self.folder_error(&error))?;
-                    open().map_err(|error| ResumeError::Database(error.to_string()))?
-                }
-            };
-            return job(&database);
+        match error {
+            redb::Error::Corrupted(why) => Self::Damaged(why),
+            other => Self::Database(other.to_string()),
         }
-        Err(ResumeError::InUse { dir: self.dir.clone() })
-    }
-
-    /// What is remembered of a torrent.
-    ///
-    /// # Errors
-    /// If the database fails, or the record cannot be used.
-    pub fn load(&self, info_hash: &InfoHash) -> Result<Option<ResumeRecord>, ResumeError> {
-        self.with(|database| {
-            let Some(table) = table(database)? else { return Ok(None) };
-            let Some(bytes) = table.get(&info_hash.0).map_err(redb::Error::from)? else {
-                return Ok(None);
-            };
-            ResumeRecord::decode(bytes.value()).map(Some).ok_or(ResumeError::BadRecord(*info_hash))
-        })
-    }
-
-    /// The torrents that are remembered.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub fn list(&self) -> Result<Vec<InfoHash>, ResumeError> {
-        self.with(|database| {
-            let Some(table) = table(database)? else { return Ok(Vec::new()) };
-            let rows = table.iter().map_err(redb::Error::from)?;
-            rows.map(|row| Ok(InfoHash(row.map_err(redb::Error::from)?.0.value()))).collect()
-        })
-    }
-
-    /// Remembers a torrent; all of it or, if the machine dies meanwhile, what was remembered before.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub fn save(&self, info_hash: &InfoHash, record: &ResumeRecord) -> Result<(), ResumeError> {
-        self.change(|table| table.insert(&info_hash.0, record.encode().as_slice()).map(drop))
-    }
-
-    /// Forgets a torrent.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub fn remove(&self, info_hash: &InfoHash) -> Result<(), ResumeError> {
-        self.change(|table| table.remove(&info_hash.0).map(drop))
-    }
-
-    fn change(
-        &self,
-        change: impl FnOnce(
-            &mut redb::Table<'_, [u8; 20], &'static [u8]>,
-        ) -> Result<(), redb::StorageError>,
-    ) -> Result<(), ResumeError> {
-        self.with(|database| {
-            let transaction = database.begin_write().map_err(redb::Error::from)?;
-            let mut table = transaction.open_table(TORRENTS).map_err(redb::Error::from)?;
-            change(&mut table).map_err(redb::Error::from)?;
-            drop(table);
-            transaction.commit().map_err(redb::Error::from)?;
-            Ok(())
-        })
-    }
-}
-
-type Rows = redb::ReadOnlyTable<[u8; 20], &'static [u8]>;
-
-/// The table, for reading; `None` if nothing was ever saved.
-fn table(database: &Database) -> Result<Option<Rows>, ResumeError> {
-    let transaction = database.begin_read().map_err(redb::Error::from)?;
-    match transaction.open_table(TORRENTS) {
-        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-        other => Ok(Some(other.map_err(redb::Error::from)?)),
     }
 }
 
 impl ResumeRecord {
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let number = |number: u64| OwnedValue::Integer(i64::try_from(number).unwrap_or(i64::MAX));
         let stamp = |stamp: &Option<FileStamp>| match stamp {
             Some(stamp) => OwnedValue::List(vec![
@@ -223,7 +97,7 @@ impl ResumeRecord {
     }
 
     /// `None` if it is of another version, or not what [`encode`](Self::encode) writes.
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let value = bencode::decode(bytes).ok()?;
         let dict = value.as_dict()?;
         let integer = |key: &[u8]| dict.get(key).and_then(Value::as_integer);
@@ -286,52 +160,29 @@ pub fn trusted(record: &ResumeRecord, layout: &FileLayout, now: &[Option<FileSta
     Trust { bits, recheck: doubtful.iter().collect() }
 }
 
-fn aside(dir: &Path) -> PathBuf {
-    let name = |count: u32| dir.join(format!("{FILE_NAME}.corrupt-{count}"));
-    (1..).map(name).find(|path| !path.exists()).expect("numbers do not end")
-}
-
 #[cfg(unix)]
-fn restrict(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
-}
-
-#[cfg(not(unix))]
-fn restrict(_path: &Path) -> std::io::Result<()> {
-    Ok(())
-}
-
-#[cfg(unix)]
-fn path_bytes(path: &Path) -> Vec<u8> {
+pub(crate) fn path_bytes(path: &Path) -> Vec<u8> {
     std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()).to_vec()
 }
 
 #[cfg(not(unix))]
-fn path_bytes(path: &Path) -> Vec<u8> {
+pub(crate) fn path_bytes(path: &Path) -> Vec<u8> {
     path.to_string_lossy().into_owned().into_bytes()
 }
 
 #[cfg(unix)]
-fn path_from(bytes: &[u8]) -> PathBuf {
+pub(crate) fn path_from(bytes: &[u8]) -> PathBuf {
     PathBuf::from(std::ffi::OsString::from(
         <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(bytes),
     ))
 }
 
 #[cfg(not(unix))]
-fn path_from(bytes: &[u8]) -> PathBuf {
+pub(crate) fn path_from(bytes: &[u8]) -> PathBuf {
     PathBuf::from(String::from_utf8_lossy(bytes).into_owned())
 }
 
-const FILE_NAME: &str = "state.redb";
-const TORRENTS: TableDefinition<'static, [u8; 20], &'static [u8]> =
-    TableDefinition::new("torrents");
-const CACHE_LEN: usize = 1024 * 1024;
 const VERSION: i64 = 1;
-/// Together ten seconds: another process needs a few milliseconds.
-const TRIES_MAX: u32 = 500;
-const RETRY_AFTER: Duration = Duration::from_millis(20);
 const PEERS_MAX: usize = 200;
 
 #[cfg(test)]
@@ -360,33 +211,6 @@ mod tests {
         Builder { name: b"t".to_vec(), files, piece_len: Some(16_384), ..Builder::default() }
             .layout()
             .expect("fits")
-    }
-
-    #[test]
-    fn what_is_saved_is_loaded_by_the_next_run() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let hash = InfoHash([5; 20]);
-        let store = ResumeStore::open(dir.path()).expect("opened");
-        assert_eq!(store.load(&hash).expect("no failure"), None);
-        store.save(&hash, &record()).expect("saved");
-        let another = ResumeStore::open(dir.path()).expect("opened beside the first");
-        another.save(&InfoHash([6; 20]), &record()).expect("saved by the other");
-        another.remove(&InfoHash([6; 20])).expect("removed by the other");
-        assert_eq!(store.load(&hash).expect("no failure"), Some(record()));
-        assert_eq!(store.list().expect("no failure"), [hash]);
-        store.remove(&hash).expect("removed");
-        assert_eq!(store.list().expect("no failure"), []);
-    }
-
-    #[test]
-    fn a_damaged_database_is_moved_aside() {
-        let dir = tempfile::tempdir().expect("a folder");
-        for count in 1..=2 {
-            std::fs::write(dir.path().join(FILE_NAME), b"this is no database at all".repeat(1000))
-                .expect("written");
-            drop(ResumeStore::open(dir.path()).expect("opened anew"));
-            assert!(dir.path().join(format!("{FILE_NAME}.corrupt-{count}")).exists());
-        }
     }
 
     #[test]

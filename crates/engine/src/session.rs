@@ -1,24 +1,25 @@
 //! A session: one thread that owns all torrents, and handles to it for any other thread.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use reactor::{Reactor, Remote};
-use torrent::InfoHash;
+use torrent::ip_filter::IpFilter;
 use torrent::metainfo::Metainfo;
-use torrent::swarm::{PeerStatus, Source};
-use torrent::tracker::TrackerStatus;
+use torrent::{InfoHash, PeerId};
 
 use crate::engine::Engine;
-use crate::event::Event;
+use crate::event::{Event, EventMask, Events, SubscribeError, Subscription};
+use crate::orphan::Orphan;
+use crate::restore;
 use crate::resume::{ResumeError, ResumeStore};
-use crate::settings::{AddOptions, SessionConfig};
-use crate::status::{Published, TorrentStatus};
-use crate::task::TaskId;
+use crate::settings::{AddOptions, Encryption, SessionConfig, SessionLimits};
+use crate::torrent_handle::Torrent;
 
 /// A running client. Clones are handles to the same one; it ends by [`shutdown`](Self::shutdown),
 /// or at once when the last handle is dropped.
@@ -31,16 +32,8 @@ pub struct Session {
 struct Inner {
     remote: Remote<Engine>,
     addrs: Vec<SocketAddr>,
+    peer_id: PeerId,
     thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// One torrent of a session. Clones are handles to the same one.
-#[derive(Clone, Debug)]
-pub struct Torrent {
-    remote: Remote<Engine>,
-    id: TaskId,
-    info_hash: InfoHash,
-    published: Published,
 }
 
 /// Why a session could not start.
@@ -54,6 +47,11 @@ pub enum SessionError {
         /// What the system says of the last port.
         source: std::io::Error,
     },
+    /// Encrypted connections only were asked for.
+    #[error(
+        "encrypted connections are not supported yet, so they cannot be forced: set encryption to Enabled or Off"
+    )]
+    Encryption,
     /// The state directory is of no use.
     #[error(transparent)]
     State(#[from] ResumeError),
@@ -76,6 +74,12 @@ pub enum AddError {
         /// How many files it has.
         files: usize,
     },
+    /// It was an orphan, and has been attached to a session before.
+    #[error("{0} has been attached to a session before")]
+    Attached(InfoHash),
+    /// It is an orphan that is being checked.
+    #[error("{0} is being checked")]
+    Checking(InfoHash),
     /// The session is over.
     #[error(transparent)]
     Gone(#[from] Gone),
@@ -92,7 +96,14 @@ impl Session {
     /// # Errors
     /// [`SessionError`].
     pub fn start(config: SessionConfig) -> Result<Self, SessionError> {
+        if config.encryption == Encryption::Forced {
+            return Err(SessionError::Encryption);
+        }
         let store = config.state_dir.as_deref().map(ResumeStore::open).transpose()?.map(Arc::new);
+        let remembered = match &store {
+            Some(store) if config.restore => restore::members(store)?,
+            Some(_) | None => Vec::new(),
+        };
         let wanted = wanted(&config);
         let (sender, receiver) = channel();
         let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
@@ -111,17 +122,22 @@ impl Session {
                     return;
                 }
             };
-            if sender.send(Ok((reactor.remote(), addrs))).is_err() {
+            engine.restore(remembered, &mut reactor);
+            if sender.send(Ok((reactor.remote(), addrs, engine.peer_id))).is_err() {
                 return;
             }
             engine.tick(&mut reactor);
             if let Err(error) = reactor.run(&mut engine) {
                 tracing::error!(%error, "the event loop failed");
             }
+            engine.end(&mut reactor);
+            close_files(&engine);
         })?;
-        let (remote, addrs) =
+        let (remote, addrs, peer_id) =
             receiver.recv().map_err(|_gone| std::io::Error::other("the engine thread died"))??;
-        Ok(Self { inner: Arc::new(Inner { remote, addrs, thread: Mutex::new(Some(thread)) }) })
+        Ok(Self {
+            inner: Arc::new(Inner { remote, addrs, peer_id, thread: Mutex::new(Some(thread)) }),
+        })
     }
 
     /// Where peers can reach us.
@@ -129,29 +145,117 @@ impl Session {
         &self.inner.addrs
     }
 
+    /// The name that peers and trackers know us by.
+    pub fn peer_id(&self) -> PeerId {
+        self.inner.peer_id
+    }
+
+    /// What all torrents together may use, as of now.
+    ///
+    /// # Errors
+    /// If the session has ended.
+    pub fn limits(&self) -> Result<SessionLimits, Gone> {
+        ask(&self.inner.remote, |engine, _| engine.config.limits.clone())
+    }
+
     /// Adds a torrent. It looks at what is on disk, then downloads and seeds.
     ///
     /// # Errors
     /// [`AddError`]. What goes wrong later is told by its state and by events.
     pub fn add(&self, metainfo: Metainfo, options: AddOptions) -> Result<Torrent, AddError> {
-        let files = metainfo.layout().files().len();
-        if !options.priorities.is_empty() && options.priorities.len() != files {
-            return Err(AddError::Priorities { given: options.priorities.len(), files });
-        }
+        fit(&metainfo, &options)?;
         let info_hash = metainfo.info_hash();
         let added =
             ask(&self.inner.remote, move |engine, reactor| engine.add(metainfo, options, reactor))?;
         let (id, published) = added.ok_or(AddError::Duplicate(info_hash))?;
-        Ok(Torrent { remote: self.inner.remote.clone(), id, info_hash, published })
+        Ok(Torrent::new(self.inner.remote.clone(), id, published))
     }
 
-    /// The events of all torrents from now on. A receiver that is not emptied loses some, and is
-    /// told how many.
+    /// Takes in a torrent that had no session, with what it knows: one that was checked is not checked
+    /// again, unless its options say so. Once only.
+    ///
+    /// # Errors
+    /// [`AddError`]; then it is still an orphan, unless it is [`AddError::Attached`].
+    pub fn attach(&self, orphan: &Orphan) -> Result<Torrent, AddError> {
+        orphan.give(|published, options| {
+            let (info_hash, shared) = (published.metainfo.info_hash(), Arc::clone(&published));
+            let id = ask(&self.inner.remote, move |engine, reactor| {
+                engine.adopt(published, &options, reactor)
+            })?;
+            let id = id.ok_or(AddError::Duplicate(info_hash))?;
+            Ok(Torrent::new(self.inner.remote.clone(), id, shared))
+        })
+    }
+
+    /// The torrent of this name, if it is here.
+    pub fn find(&self, info_hash: InfoHash) -> Option<Torrent> {
+        let found = ask(&self.inner.remote, move |engine, _| {
+            let id = *engine.by_hash.get(&info_hash)?;
+            Some((id, Arc::clone(&engine.tasks.get(&id)?.published)))
+        });
+        let (id, published) = found.ok().flatten()?;
+        Some(Torrent::new(self.inner.remote.clone(), id, published))
+    }
+
+    /// All torrents, in the order in which they came; none if the session has ended.
+    pub fn torrents(&self) -> Vec<Torrent> {
+        let all = ask(&self.inner.remote, |engine, _| {
+            let here = engine.tasks.iter().filter(|(_, task)| !task.is_leaving);
+            here.map(|(&id, task)| (id, Arc::clone(&task.published))).collect::<Vec<_>>()
+        });
+        let handle = |(id, published)| Torrent::new(self.inner.remote.clone(), id, published);
+        all.unwrap_or_default().into_iter().map(handle).collect()
+    }
+
+    /// How many torrents there are; none if the session has ended.
+    pub fn count(&self) -> usize {
+        ask(&self.inner.remote, |engine, _| engine.by_hash.len()).unwrap_or(0)
+    }
+
+    /// Takes a torrent out and forgets it. Its files stay.
     ///
     /// # Errors
     /// If the session has ended.
-    pub fn subscribe(&self) -> Result<Receiver<Event>, Gone> {
-        ask(&self.inner.remote, |engine, _| engine.subscribers.subscribe())
+    pub fn remove(&self, torrent: &Torrent) -> Result<(), Gone> {
+        let (info_hash, id) = (torrent.info_hash(), torrent.id());
+        ask(&self.inner.remote, move |engine, reactor| {
+            // It may have been removed and added again, or be another session's.
+            if engine.by_hash.get(&info_hash) == Some(&id) {
+                engine.remove(id, reactor);
+            }
+        })
+    }
+
+    /// What happens from now on, but for what is too frequent for people: [`EventMask::USUAL`]. Who
+    /// does not empty it loses some, and is told how many.
+    ///
+    /// # Errors
+    /// If the session has ended.
+    pub fn subscribe(&self) -> Result<Events, Gone> {
+        self.subscribe_to(EventMask::USUAL)
+    }
+
+    /// As [`subscribe`](Self::subscribe), but only what is in `mask`.
+    ///
+    /// # Errors
+    /// If the session has ended.
+    pub fn subscribe_to(&self, mask: EventMask) -> Result<Events, Gone> {
+        ask(&self.inner.remote, move |engine, _| engine.subscribers.subscribe(mask, None))
+    }
+
+    /// Calls `function` for what happens of `mask` from now on, on a thread of its own, until the
+    /// subscription is dropped or the session has ended.
+    ///
+    /// # Errors
+    /// [`SubscribeError`].
+    pub fn on_event(
+        &self,
+        mask: EventMask,
+        function: impl FnMut(&Event) + Send + 'static,
+    ) -> Result<Subscription, SubscribeError> {
+        let (sink, subscription) = Subscription::start(mask, function)?;
+        ask(&self.inner.remote, move |engine, _| engine.subscribers.add(sink, None))?;
+        Ok(subscription)
     }
 
     /// Changes the limits on all torrents together, in bytes per second; `None` is no limit.
@@ -162,6 +266,15 @@ impl Session {
         ask(&self.inner.remote, move |engine, reactor| {
             engine.set_session_limits(download, upload, reactor);
         })
+    }
+
+    /// Takes other rules for whom not to talk to from now on. Connected peers that they ban are closed;
+    /// the function of [`SessionConfig::on_filter`] stays.
+    ///
+    /// # Errors
+    /// If the session has ended.
+    pub fn set_ip_filter(&self, filter: IpFilter) -> Result<(), Gone> {
+        ask(&self.inner.remote, move |engine, reactor| engine.set_ip_filter(filter, reactor))
     }
 
     /// Ends the session: peers are closed, trackers told, the state saved. Returns when all is done
@@ -200,118 +313,14 @@ impl Drop for Inner {
     }
 }
 
-impl Torrent {
-    /// Its name among machines.
-    pub const fn info_hash(&self) -> InfoHash {
-        self.info_hash
-    }
-
-    /// How it stands; never waits for the engine.
-    pub fn status(&self) -> Arc<TorrentStatus> {
-        self.published.read()
-    }
-
-    /// Closes its peers and does nothing more until it is resumed.
-    ///
-    /// # Errors
-    /// If the session has ended, as for all that follow.
-    pub fn pause(&self) -> Result<(), Gone> {
-        self.tell(|engine, id, reactor| engine.pause(id, reactor))
-    }
-
-    /// Goes on after a pause or a failure.
-    ///
-    /// # Errors
-    /// If the session has ended.
-    pub fn resume(&self) -> Result<(), Gone> {
-        self.tell(|engine, id, reactor| engine.resume(id, reactor))
-    }
-
-    /// Hashes everything that is on disk again.
-    ///
-    /// # Errors
-    /// If the session has ended.
-    pub fn recheck(&self) -> Result<(), Gone> {
-        self.tell(|engine, id, reactor| engine.recheck(id, reactor))
-    }
-
-    /// Takes it out of the session and forgets it. Its files stay.
-    ///
-    /// # Errors
-    /// If the session has ended.
-    pub fn remove(&self) -> Result<(), Gone> {
-        self.tell(|engine, id, reactor| engine.remove(id, reactor))
-    }
-
-    /// Changes its own limits, in bytes per second; `None` is no limit.
-    ///
-    /// # Errors
-    /// If the session has ended.
-    pub fn set_limits(&self, download: Option<u64>, upload: Option<u64>) -> Result<(), Gone> {
-        self.tell(move |engine, id, reactor| engine.set_limits(id, download, upload, reactor))
-    }
-
-    /// Changes what is wanted: a priority for each file, 0 to 7. A list of another length changes
-    /// nothing.
-    ///
-    /// # Errors
-    /// If the session has ended.
-    pub fn set_priorities(&self, priorities: Vec<u8>) -> Result<(), Gone> {
-        self.tell(move |engine, id, reactor| engine.set_priorities(id, priorities, reactor))
-    }
-
-    /// Tells it of a peer.
-    ///
-    /// # Errors
-    /// If the session has ended.
-    pub fn add_peer(&self, addr: SocketAddr) -> Result<(), Gone> {
-        self.tell(move |engine, id, reactor| {
-            engine.add_addresses(id, &[addr], Source::Manual, reactor);
-        })
-    }
-
-    /// Its connected peers.
-    ///
-    /// # Errors
-    /// If the session has ended.
-    pub fn peers(&self) -> Result<Vec<PeerStatus>, Gone> {
-        self.tell(|engine, id, reactor| {
-            let task = engine.tasks.get(&id);
-            task.map(|task| task.swarm.peers(reactor.now()).map(|(_, peer)| peer).collect())
-                .unwrap_or_default()
-        })
-    }
-
-    /// Its trackers.
-    ///
-    /// # Errors
-    /// If the session has ended.
-    pub fn trackers(&self) -> Result<Vec<TrackerStatus>, Gone> {
-        self.tell(|engine, id, _| {
-            engine.tasks.get(&id).map(|task| task.announcer.status()).unwrap_or_default()
-        })
-    }
-
-    /// Has the trackers count the peers (BEP 48); [`trackers`](Self::trackers) has the counts when
-    /// they have come.
-    ///
-    /// # Errors
-    /// If the session has ended.
-    pub fn scrape(&self) -> Result<(), Gone> {
-        self.tell(|engine, id, reactor| engine.scrape(id, reactor))
-    }
-
-    fn tell<T: Send + 'static>(
-        &self,
-        command: impl FnOnce(&mut Engine, TaskId, &mut Reactor<Engine>) -> T + Send + 'static,
-    ) -> Result<T, Gone> {
-        let id = self.id;
-        ask(&self.remote, move |engine, reactor| command(engine, id, reactor))
-    }
+/// Whether options can be those of a torrent.
+pub(crate) fn fit(metainfo: &Metainfo, options: &AddOptions) -> Result<(), AddError> {
+    let (given, files) = (options.priorities.len(), metainfo.layout().files().len());
+    if given == 0 || given == files { Ok(()) } else { Err(AddError::Priorities { given, files }) }
 }
 
 /// Has the engine do something, and waits for what comes of it.
-fn ask<T: Send + 'static>(
+pub(crate) fn ask<T: Send + 'static>(
     remote: &Remote<Engine>,
     command: impl FnOnce(&mut Engine, &mut Reactor<Engine>) -> T + Send + 'static,
 ) -> Result<T, Gone> {
@@ -335,15 +344,36 @@ fn prepare(
     Ok((reactor, engine))
 }
 
+/// Closes what is still open on a thread of its own: to close a file may hang with its disk.
+fn close_files(engine: &Engine) {
+    let storages: Vec<_> = engine.tasks.values().map(|task| Arc::clone(&task.storage)).collect();
+    let (done, is_done) = channel::<()>();
+    let close = move || {
+        storages.iter().for_each(|storage| storage.close_files());
+        drop((storages, done));
+    };
+    if let Err(error) = std::thread::Builder::new().name("closing".to_owned()).spawn(close) {
+        tracing::warn!(%error, "no thread to close files on");
+    }
+    if is_done.recv_timeout(CLOSING_PATIENCE) == Err(RecvTimeoutError::Timeout) {
+        tracing::warn!("files cannot be closed: their disk hangs");
+    }
+}
+
 fn wanted(config: &SessionConfig) -> String {
-    let (first, last) = (config.listen.ports.start(), config.listen.ports.end());
-    let ports =
-        if first == last { format!("port {first}") } else { format!("ports {first} to {last}") };
+    let text = |range: &RangeInclusive<u16>| match (range.start(), range.end()) {
+        (first, last) if first == last => format!("port {first}"),
+        (first, last) => format!("ports {first} to {last}"),
+    };
+    let ports = config.listen.ports.iter().map(text).collect::<Vec<_>>().join(", ");
     match config.listen.bind {
         Some(ip) => format!("{ports} of {ip}"),
         None => ports,
     }
 }
+
+/// How long the end waits for files to be closed.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where state is kept if nothing else is said: `$XDG_STATE_HOME/flotilla`, or
 /// `~/.local/state/flotilla`.

@@ -1,10 +1,17 @@
 //! What a session and a torrent may be told.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use torrent::swarm::{SeedingPolicy, Slots};
+use torrent::PieceIndex;
+use torrent::ip_filter::IpFilter;
+use torrent::swarm::{ChokingTimers, SeedingPolicy, SelectorKind, Slots};
+
+use crate::event::EventSink;
+use crate::filter::FilterFn;
 
 /// How a [`Session`](crate::Session) behaves. The default suits a laptop: ports 6881 to 6999, no
 /// limits on rates, nothing kept between runs.
@@ -14,23 +21,53 @@ pub struct SessionConfig {
     pub listen: ListenConfig,
     /// Where to keep what should outlast the process; `None` keeps nothing.
     pub state_dir: Option<PathBuf>,
+    /// Remember the torrents themselves in the state directory, as they were added, and begin with
+    /// those of the session before. Those that were removed are forgotten. What changes is written down
+    /// within a tenth of a second or so, and in any case by [`shutdown`](crate::Session::shutdown).
+    pub restore: bool,
     /// What all torrents together may use.
     pub limits: SessionLimits,
-    /// What trackers and peers are told that we are.
+    /// What trackers and peers are told that we are. Default: `Flotilla/` and the version.
     pub user_agent: String,
-    /// Files that may be open at once, of all torrents.
+    /// Files that may be open at once, of all torrents. Default: 128.
     pub open_files_max: usize,
-    /// Threads for reading, writing and hashing.
+    /// Threads for reading and writing what peers send and ask for, for each disk; 0 counts as 1. Default: 2.
     pub disk_threads: usize,
+    /// How what is on disk is checked.
+    pub check: CheckSettings,
+    /// Addresses that are not talked to, as peers or as trackers.
+    pub ip_filter: IpFilter,
+    /// Asked before a peer is dialled, when one comes, and before a tracker is asked, whether that may be.
+    pub on_filter: Option<FilterFn>,
+    /// Whether connections to peers are encrypted.
+    pub encryption: Encryption,
+    /// Where to tell what happens, from before the session listens on.
+    pub events: Option<EventSink>,
+    /// When it is decided which peers are served. Default: every 10 seconds.
+    pub choking: ChokingTimers,
     /// Fixes every random choice; for tests.
     pub seed: Option<u64>,
+}
+
+/// Whether connections to peers are encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Encryption {
+    /// Never.
+    Off,
+    /// As the peer likes. Plain connections are always allowed, and encrypted ones are not supported
+    /// yet, so there are none.
+    #[default]
+    Enabled,
+    /// Always. Not supported yet: a session that is told so does not start.
+    Forced,
 }
 
 /// Where to listen for peers.
 #[derive(Clone, Debug)]
 pub struct ListenConfig {
-    /// The first port of these that is free is used, for TCP and UDP. 0 lets the system choose.
-    pub ports: RangeInclusive<u16>,
+    /// The first port of these that is free is used, for TCP and UDP: range by range, in order. 0 lets the
+    /// system choose. Default: 6881 to 6999.
+    pub ports: Vec<RangeInclusive<u16>>,
     /// The one address to use for everything; `None` is every address, IPv4 and IPv6.
     pub bind: Option<IpAddr>,
 }
@@ -38,58 +75,116 @@ pub struct ListenConfig {
 /// What all torrents together may use.
 #[derive(Clone, Debug)]
 pub struct SessionLimits {
-    /// Bytes per second from peers; `None` is no limit.
+    /// Bytes per second from peers; `None`, the default, is no limit.
     pub download: Option<u64>,
-    /// Bytes per second to peers; `None` is no limit.
+    /// Bytes per second to peers; `None`, the default, is no limit.
     pub upload: Option<u64>,
-    /// Connections to peers.
+    /// Connections to peers. Default: 500.
     pub connections_max: usize,
-    /// Connections to peers of one torrent.
+    /// Connections to peers of one torrent. Default: 200.
     pub connections_per_torrent_max: usize,
-    /// Connections that one address may open to us.
+    /// Connections that one address may open to us. Default: 50, since many may live behind one address.
     pub connections_per_host_max: usize,
-    /// Connections that are being opened.
+    /// Connections that are being opened. Default: 50.
     pub half_open_max: usize,
-    /// Peers served at once, per torrent; `None` follows the capacity.
+    /// How long a peer may take to shake hands, from the opening of its connection on. Default: 30 seconds.
+    pub handshake_patience: Duration,
+    /// Peers served at once, per torrent; `None`, the default, follows the capacity: 4 to 64.
     pub upload_slots: Option<usize>,
-    /// Bytes of received blocks in memory before reading from peers stops.
+    /// Bytes of received blocks in memory before reading from peers stops. Default: 24 MiB.
     pub memory_max: u64,
 }
 
-/// How to treat one torrent.
+/// How to treat one torrent. The default wants all of it, and starts at once.
 #[derive(Clone, Debug, Default)]
 pub struct AddOptions {
-    /// The folder that its files go to.
+    /// The folder that its files go to. Default: the working directory.
     pub dir: PathBuf,
     /// A priority for each file: 0 leaves it out, 1 is low, 4 is usual, 7 is high. Empty: all 4.
     pub priorities: Vec<u8>,
-    /// Take pieces in order, rather than the rarest first.
-    pub is_sequential: bool,
+    /// How to choose pieces: the rarest first, unless said otherwise. See also
+    /// [`Torrent::set_selector`](crate::Torrent::set_selector).
+    pub selector: SelectorKind,
     /// Hash what is on disk first, whatever was remembered.
     pub check: bool,
+    /// What [`Torrent::save_resume_data`](crate::Torrent::save_resume_data) wrote in an earlier run: what is here, what was
+    /// sent and received, where peers were, and the priorities if none are given here. Files that look
+    /// otherwise than then are hashed; if the file is missing or of no use, all are.
+    pub resume_file: Option<PathBuf>,
     /// Reserve all space at once, rather than let the files grow.
     pub preallocate: bool,
     /// Peers to try first.
     pub peers: Vec<SocketAddr>,
-    /// Do nothing until it is resumed.
+    /// Hash everything that is on disk first, whatever was remembered, and then start even if
+    /// `is_stopped` is set.
+    pub start_after_check: bool,
+    /// Do nothing, once it is known what is on disk, until it is started.
+    pub is_stopped: bool,
+    /// Connect to peers, and move no data until it is started.
     pub is_paused: bool,
     /// Bytes per second from peers of this torrent.
     pub download_limit: Option<u64>,
     /// Bytes per second to peers of this torrent.
     pub upload_limit: Option<u64>,
+    /// Connections to peers of this torrent; `None` is as for any torrent.
+    pub peers_max: Option<usize>,
+    /// Peers of this torrent served at once; `None` is as for any torrent.
+    pub upload_slots: Option<usize>,
     /// Announce to these rather than to the trackers that it names; tiers as in BEP 12.
     pub trackers: Option<Vec<Vec<String>>>,
+}
+
+/// How what is on disk is checked, of all torrents together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckSettings {
+    /// Threads that hash at once, for each disk, beside two that wait for it; 0 counts as 1. Default: one for each core.
+    pub threads: usize,
+    /// Bytes per second that are read; `None`, the default, is no limit.
+    pub rate: Option<u64>,
+    /// Whether these threads give way to all others, for the processor and for the disk. Default: no.
+    pub low_priority: bool,
+}
+
+impl Default for CheckSettings {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Self { threads, rate: None, low_priority: false }
+    }
+}
+
+/// How to check a torrent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckOptions {
+    /// The pieces to hash, in this order; what is known of others stays. `None`: all.
+    pub pieces: Option<Vec<PieceIndex>>,
+    /// Bytes per second that it may read; `None` is no limit but the session's.
+    pub rate: Option<u64>,
+    /// Its share beside other torrents that are being checked on the same disk. 0 is taken for 1.
+    pub weight: u32,
+}
+
+impl Default for CheckOptions {
+    fn default() -> Self {
+        Self { pieces: None, rate: None, weight: 1 }
+    }
 }
 
 impl Default for SessionConfig {
     fn default() -> Self {
         Self {
-            listen: ListenConfig { ports: 6881..=6999, bind: None },
+            listen: ListenConfig { ports: vec![6881..=6999], bind: None },
             state_dir: None,
+            restore: false,
             limits: SessionLimits::default(),
             user_agent: concat!("Flotilla/", env!("CARGO_PKG_VERSION")).to_owned(),
             open_files_max: 128,
             disk_threads: 2,
+            check: CheckSettings::default(),
+            ip_filter: IpFilter::default(),
+            on_filter: None,
+            encryption: Encryption::default(),
+            events: None,
+            choking: ChokingTimers::default(),
             seed: None,
         }
     }
@@ -104,6 +199,7 @@ impl Default for SessionLimits {
             connections_per_torrent_max: 200,
             connections_per_host_max: 50,
             half_open_max: 50,
+            handshake_patience: Duration::from_secs(30),
             upload_slots: None,
             memory_max: 24 * 1024 * 1024,
         }
@@ -111,8 +207,9 @@ impl Default for SessionLimits {
 }
 
 impl SessionLimits {
-    pub(crate) fn slots(&self) -> Slots {
-        self.upload_slots.map_or(Slots::Adaptive, Slots::Fixed)
+    /// How many peers a torrent serves at once, given its own wish.
+    pub(crate) fn slots(&self, own: Option<usize>) -> Slots {
+        own.or(self.upload_slots).map_or(Slots::Adaptive, Slots::Fixed)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Whole engines in a simulated world: a swarm whose every step follows from one number.
 
+use std::fs::File;
 use std::net::IpAddr;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -11,10 +13,14 @@ use reactor::simulated::{Node, World, WorldOptions};
 use tempfile::TempDir;
 use torrent::metainfo::Metainfo;
 use torrent::metainfo::create::Builder;
+use torrent::{Bitfield, PieceIndex};
 
 use crate::disk::hash_files;
 use crate::engine::Engine;
-use crate::settings::{AddOptions, ListenConfig, SessionConfig};
+use crate::restore;
+use crate::resume::ResumeRecord;
+use crate::settings::{AddOptions, CheckOptions, ListenConfig, SessionConfig};
+use crate::store::ResumeStore;
 use crate::task::TaskId;
 
 /// A torrent of two files and its data.
@@ -54,14 +60,20 @@ struct Machine {
 
 impl Machine {
     fn new(world: &World, number: u8) -> Self {
+        Self::with_store(world, number, None)
+    }
+
+    /// One that remembers its torrents, if it has somewhere to.
+    fn with_store(world: &World, number: u8, store: Option<Arc<ResumeStore>>) -> Self {
         let ip = IpAddr::from([10, 0, 0, number]);
         let config = SessionConfig {
-            listen: ListenConfig { ports: PORT..=PORT, bind: Some(ip) },
+            listen: ListenConfig { ports: vec![PORT..=PORT], bind: Some(ip) },
+            restore: store.is_some(),
             ..SessionConfig::default()
         };
         let mut reactor = Reactor::simulated(world.host(&[ip]));
         let seed = reactor.random();
-        let mut engine = Engine::new(config, None, reactor.now(), seed);
+        let mut engine = Engine::new(config, store, reactor.now(), seed);
         engine.listen(&mut reactor).expect("a free port");
         engine.tick(&mut reactor);
         let node = Node::from_parts(reactor, engine);
@@ -129,6 +141,150 @@ fn a_swarm_ends_well_on_a_bad_network() {
             WorldOptions { reset_share: 0.005, partial_share: 0.5, ..WorldOptions::default() };
         play(seed, options, &payload);
     }
+}
+
+/// A torrent of one byte that nobody has.
+fn wanted_by_nobody(number: u32) -> Metainfo {
+    let builder = Builder {
+        name: number.to_string().into_bytes(),
+        files: vec![(Vec::new(), 1)],
+        ..Builder::default()
+    };
+    Metainfo::parse(&builder.finish(&[[0; 20]]).expect("a torrent")).expect("valid")
+}
+
+#[test]
+fn torrents_are_looked_at_only_while_something_happens_to_them() {
+    let payload = Payload::new(300_000);
+    let world = World::new(1, WorldOptions::default());
+    let mut machines = [Machine::new(&world, 1), Machine::new(&world, 2)];
+    let run = |machines: &mut [Machine; 2], seconds| {
+        let end = world.elapsed() + Duration::from_secs(seconds);
+        while world.elapsed() < end {
+            let [one, two] = machines.each_mut();
+            assert!(world.step(&mut [&mut one.node, &mut two.node]), "the ticking does not end");
+        }
+    };
+    let awake = |machine: &Machine| machine.node.state.activity.awake_count();
+    let dir = machines[0].dir.path().to_owned();
+    let idle: Vec<TaskId> = (0..1000)
+        .map(|number| {
+            machines[0].add(&wanted_by_nobody(number), &dir, &[]);
+            machines[0].task.expect("added")
+        })
+        .collect();
+    run(&mut machines, 2);
+    assert_eq!(awake(&machines[0]), 0, "nobody is there");
+    machines[0].add(&payload.metainfo, payload.dir.path(), &[]);
+    let dir = machines[1].dir.path().to_owned();
+    machines[1].add(&payload.metainfo, &dir, &[1]);
+    let mut most = 0;
+    while !machines[1].is_complete() {
+        run(&mut machines, 1);
+        most = most.max(awake(&machines[0]));
+    }
+    assert_eq!(most, 1, "one of a thousand has a peer");
+    run(&mut machines, 60);
+    assert_eq!((awake(&machines[0]), awake(&machines[1])), (0, 0), "both are seeds");
+    machines[0].node.with(move |engine, reactor| {
+        idle.iter().for_each(|&id| engine.remove(id, reactor));
+    });
+    assert_eq!(machines[0].node.state.tasks.len(), 1);
+    assert_eq!(awake(&machines[0]), 0, "what is gone is not looked at");
+}
+
+#[test]
+fn what_is_remembered_of_hundreds_takes_a_few_transactions() {
+    let state = tempfile::tempdir().expect("a folder");
+    let store = Arc::new(ResumeStore::open(state.path()).expect("opened"));
+    let world = World::new(1, WorldOptions::default());
+    let mut machine = Machine::with_store(&world, 1, Some(Arc::clone(&store)));
+    let run = |machine: &mut Machine| {
+        let end = world.elapsed() + Duration::from_secs(10);
+        while world.elapsed() < end {
+            assert!(world.step(&mut [&mut machine.node]), "the ticking does not end");
+        }
+    };
+    let dir = machine.dir.path().to_owned();
+    let ids: Vec<TaskId> = (0..300)
+        .map(|number| {
+            machine.add(&wanted_by_nobody(number), &dir, &[]);
+            machine.task.expect("added")
+        })
+        .collect();
+    run(&mut machine);
+    assert!(store.commits() <= 4, "added in {} transactions", store.commits());
+    assert_eq!(store.list().expect("read").len(), ids.len());
+    assert_eq!(restore::members(&store).expect("read").len(), ids.len());
+    let before = store.commits();
+    machine.node.with(|engine, reactor| {
+        ids[1..].iter().for_each(|&id| engine.remove(id, reactor));
+    });
+    run(&mut machine);
+    assert!(store.commits() - before <= 2, "removed in {} transactions", store.commits() - before);
+    assert_eq!(restore::members(&store).expect("read").len(), 1);
+    let before = store.commits();
+    machine.node.with(|engine, reactor| engine.stop_all(std::sync::mpsc::channel().0, reactor));
+    assert!(store.commits() == before, "nothing has changed, so nothing is saved");
+}
+
+#[test]
+fn what_a_check_looks_at_is_not_believed_by_the_run_after_one_that_died_of_it() {
+    let payload = Payload::new(300_000);
+    let state = tempfile::tempdir().expect("a folder");
+    let store = Arc::new(ResumeStore::open(state.path()).expect("opened"));
+    let world = World::new(1, WorldOptions::default());
+    let mut dies = Machine::with_store(&world, 1, Some(Arc::clone(&store)));
+    dies.add(&payload.metainfo, payload.dir.path(), &[]);
+    world.run_for(&mut [&mut dies.node], Duration::from_secs(10));
+    assert!(dies.is_complete());
+    let path = payload.dir.path().join("payload/a");
+    let file = File::options().write(true).open(path).expect("opened");
+    let modified = file.metadata().and_then(|about| about.modified()).expect("known");
+    file.write_all_at(b"?", 0).expect("written");
+    file.set_modified(modified).expect("as before");
+    let id = dies.task.expect("added");
+    let slow = CheckOptions { rate: Some(1), ..CheckOptions::default() };
+    dies.node.with(|engine, reactor| engine.check(id, slow, reactor)).expect("begun");
+    world.run_for(&mut [&mut dies.node], Duration::from_secs(1));
+    drop(dies);
+
+    let mut next = Machine::with_store(&world, 2, Some(store));
+    next.add(&payload.metainfo, payload.dir.path(), &[]);
+    world.run_for(&mut [&mut next.node], Duration::from_secs(10));
+    let task = &next.node.state.tasks[&next.task.expect("added")];
+    let have = task.swarm.have();
+    assert!(task.is_running() && !have.has(PieceIndex(0)));
+    assert_eq!(have.count(), have.len() - 1);
+}
+
+#[test]
+fn what_is_remembered_outlives_a_check_that_ends_before_it_is_read() {
+    let payload = Payload::new(300_000);
+    let state = tempfile::tempdir().expect("a folder");
+    let store = Arc::new(ResumeStore::open(state.path()).expect("opened"));
+    let record = ResumeRecord {
+        dir: payload.dir.path().to_owned(),
+        bits: Bitfield::none(payload.metainfo.layout().piece_count()),
+        stamps: vec![None; 2],
+        downloaded: 7,
+        uploaded: 9,
+        peers: vec![(IpAddr::from([10, 0, 0, 9]), PORT).into()],
+    };
+    let hash = payload.metainfo.info_hash();
+    store.save(&hash, &record).expect("saved");
+    let world = World::new(1, WorldOptions::default());
+    let mut machine = Machine::with_store(&world, 1, Some(Arc::clone(&store)));
+    machine.add(&payload.metainfo, payload.dir.path(), &[]);
+    let id = machine.task.expect("added");
+    machine.node.with(|engine, reactor| {
+        engine.check(id, CheckOptions::default(), reactor).expect("begun");
+        engine.cancel_check(id, reactor);
+    });
+    world.run_for(&mut [&mut machine.node], Duration::from_secs(10));
+    let saved = store.load(&hash).expect("read").expect("there");
+    assert_eq!((saved.downloaded, saved.uploaded, saved.peers), (7, 9, record.peers));
+    assert_eq!(machine.node.state.tasks[&id].totals(), (7, 9, 1));
 }
 
 const PORT: u16 = 6881;

@@ -1,7 +1,18 @@
 //! A torrent as people see it.
 
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use torrent::metainfo::Metainfo;
+use torrent::{Bitfield, PieceIndex};
+
+use crate::bits::SharedBits;
+use crate::disk::{FilePool, Storage, StorageOptions};
+use crate::settings::AddOptions;
+use crate::status_word::StatusWord;
+use crate::task::wanted_files;
 
 /// What a torrent is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,13 +29,15 @@ pub enum TorrentState {
     Downloading,
     /// Everything that is wanted is here.
     Seeding,
-    /// It was told to do nothing.
+    /// Its peers stay connected, and no data moves.
     Paused,
-    /// The disk failed; it goes on after a resume.
-    Failed(String),
-    /// It is being removed, or the session ends.
+    /// It was told to do nothing, or the session has ended.
     #[default]
     Stopped,
+    /// The disk failed; it goes on when it is started.
+    Failed(String),
+    /// It is no longer in its session.
+    Removed,
 }
 
 /// A snapshot, at most half a second old while things move.
@@ -60,6 +73,8 @@ pub struct TorrentStatus {
     pub peers_connected: usize,
     /// Those of them that have everything.
     pub seeds_connected: usize,
+    /// How many it may have; `None` is as for any torrent.
+    pub peers_max: Option<usize>,
     /// Addresses known.
     pub peers_known: usize,
     /// Until it is complete, at the present rate.
@@ -68,9 +83,18 @@ pub struct TorrentStatus {
     pub tracker_trouble: Option<String>,
     /// How long everything wanted has been here, in this run.
     pub seeding_for: Duration,
+    /// When that began; `None` while it does not run.
+    pub seeding_since: Option<Instant>,
 }
 
 impl TorrentStatus {
+    /// As it is at `now`: of a torrent at rest no new snapshots are made.
+    pub(crate) fn at(self: Arc<Self>, now: Instant) -> Arc<Self> {
+        let Some(since) = self.seeding_since else { return self };
+        let seeding_for = now.saturating_duration_since(since);
+        Arc::new(Self { seeding_for, ..(*self).clone() })
+    }
+
     /// Payload sent over payload needed: 1.0 has given back as much as it is large.
     pub fn ratio(&self) -> f64 {
         if self.wanted_len == 0 { 0.0 } else { self.uploaded as f64 / self.wanted_len as f64 }
@@ -86,16 +110,90 @@ impl TorrentStatus {
     }
 }
 
-/// Where the engine leaves the newest snapshot for any thread to take.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Published(Arc<RwLock<Arc<TorrentStatus>>>);
+/// What any thread may read of a torrent, without the engine that keeps it true.
+#[derive(Debug)]
+pub(crate) struct Published {
+    pub(crate) metainfo: Arc<Metainfo>,
+    /// The folder that its files go to.
+    pub(crate) dir: PathBuf,
+    pub(crate) bits: SharedBits,
+    word: AtomicU8,
+    error: Mutex<Option<String>>,
+    status: RwLock<Arc<TorrentStatus>>,
+}
 
 impl Published {
-    pub(crate) fn read(&self) -> Arc<TorrentStatus> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    /// Of a torrent that nothing is known of but its metadata.
+    pub(crate) fn new(metainfo: Arc<Metainfo>, dir: &Path) -> Self {
+        // What is remembered must still be true in another working directory.
+        let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+        Self {
+            bits: SharedBits::new(metainfo.layout().piece_count()),
+            word: AtomicU8::new(StatusWord::LOADED.bits()),
+            error: Mutex::default(),
+            status: RwLock::default(),
+            metainfo,
+            dir,
+        }
+    }
+
+    /// Where its file is, or the folder of its files.
+    pub(crate) fn path(&self) -> PathBuf {
+        let first = self.metainfo.layout().files().first();
+        let first = first.map(|file| file.path.to_path_buf()).unwrap_or_default();
+        self.dir.join(first.components().next().map(Component::as_os_str).unwrap_or_default())
+    }
+
+    /// Its bytes on the disk. Touches nothing there.
+    pub(crate) fn storage(&self, files: Arc<FilePool>, options: &AddOptions) -> Storage {
+        let layout = self.metainfo.layout();
+        let wanted = wanted_files(layout, &options.priorities);
+        let part_path = self.dir.join(format!(".{}.part", self.metainfo.info_hash()));
+        let options = StorageOptions { preallocate: options.preallocate, wanted, part_path };
+        Storage::new(Arc::clone(layout), self.dir.clone(), files, options)
+    }
+
+    /// A check of these pieces begins: nothing of them is believed any more. Returns each once.
+    pub(crate) fn doubt(&self, pieces: impl IntoIterator<Item = PieceIndex>) -> Vec<PieceIndex> {
+        let mut seen = Bitfield::none(self.bits.len());
+        let once: Vec<PieceIndex> = pieces.into_iter().filter(|&piece| seen.set(piece)).collect();
+        once.iter().for_each(|&piece| self.bits.clear(piece));
+        once
+    }
+
+    pub(crate) fn status(&self) -> Arc<TorrentStatus> {
+        Arc::clone(&self.status.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn publish(&self, status: TorrentStatus) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(status);
+        *self.status.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(status);
+    }
+
+    /// Whoever sees the word sees the bits as they were, or later.
+    pub(crate) fn word(&self) -> StatusWord {
+        StatusWord::from_bits(self.word.load(Ordering::Acquire))
+    }
+
+    /// Returns whether it was another before.
+    pub(crate) fn set_word(&self, word: StatusWord) -> bool {
+        self.word.swap(word.bits(), Ordering::AcqRel) != word.bits()
+    }
+
+    /// Has `change` find another word; `None` leaves it. Returns the new word if it is another.
+    pub(crate) fn change_word(
+        &self,
+        change: impl Fn(StatusWord) -> Option<StatusWord>,
+    ) -> Option<StatusWord> {
+        let bits = |bits| change(StatusWord::from_bits(bits)).map(StatusWord::bits);
+        let before = self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, bits).ok()?;
+        bits(before).filter(|&now| now != before).map(StatusWord::from_bits)
+    }
+
+    pub(crate) fn error(&self) -> Option<String> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_error(&self, error: String) {
+        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 }

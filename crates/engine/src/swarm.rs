@@ -1,19 +1,22 @@
 //! Carries out what the brain of a torrent asks for: bytes to peers, blocks to and from the disk.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use reactor::{Reactor, Token};
 use torrent::swarm::{Output, PeerKey, ReadRun, Verdict, VerifyJob};
-use torrent::wire::Message;
-use torrent::{PeerFault, PieceIndex};
+use torrent::wire::{Inbox, Message, MessageLimits};
+use torrent::{Bitfield, InfoHash, PeerFault, PieceIndex};
 
 use crate::buffer::BufferPool;
 use crate::disk::{DiskError, Storage};
 use crate::engine::{DISK_BUFFER_LEN, Engine};
-use crate::event::EventKind;
+use crate::event::{EventKind, EventMask, Packet};
 use crate::hasher;
+use crate::parting::DisconnectReason;
 use crate::peer::UPLOAD_HIGH;
 use crate::task::{Stage, Task, TaskId};
 
@@ -26,21 +29,28 @@ impl Engine {
         reactor: &Reactor<Self>,
     ) -> Result<(), PeerFault> {
         let Some(task) = self.tasks.get_mut(&id) else { return Ok(()) };
+        // The last words of a peer that is being closed.
+        if !task.is_running() {
+            messages.clear();
+            return Ok(());
+        }
         task.swarm.handle_messages(reactor.now(), key, messages)
     }
 
     /// Does everything that the brain of a torrent asks for.
     pub(crate) fn drain(&mut self, id: TaskId, reactor: &mut Reactor<Self>) {
         while let Some(task) = self.tasks.get_mut(&id) {
-            let Some(output) = task.swarm.poll_output(reactor.now()) else { return };
+            let Some(output) = task.swarm.poll_output(reactor.now()) else { break };
             match output {
                 Output::Send { peer, bytes } => {
                     if let Some(&token) = task.connections.get(&peer) {
+                        self.tell_sent(id, token, &bytes, reactor);
                         write(reactor, token, bytes);
                     }
                 }
                 Output::SendBlock { peer, head, data } => {
                     if let Some(&token) = task.connections.get(&peer) {
+                        self.tell_block_sent(id, token, &head, data.len(), reactor);
                         write(reactor, token, Bytes::copy_from_slice(&head));
                         write(reactor, token, data);
                     }
@@ -52,6 +62,8 @@ impl Engine {
                 Output::Store(job) => self.store_unverified(id, job, reactor),
                 Output::PieceVerified(piece) => {
                     task.is_dirty = true;
+                    task.published.bits.set(piece);
+                    self.wake(id);
                     self.publish(id, &EventKind::PieceVerified(piece));
                 }
                 Output::PieceFailed(piece) => self.publish(id, &EventKind::PieceFailed(piece)),
@@ -64,13 +76,101 @@ impl Engine {
                 Output::Completed => self.completed(id, reactor),
             }
         }
+        self.note_activity(id);
+    }
+
+    /// Messages of ours are about to be written.
+    fn tell_sent(&self, id: TaskId, token: Token, bytes: &Bytes, reactor: &Reactor<Self>) {
+        if !self.subscribers.wants(EventMask::PACKETS | EventMask::TRANSFER) {
+            return;
+        }
+        let (Some(task), Some(addr)) = (self.tasks.get(&id), reactor.peer_addr(token)) else {
+            return;
+        };
+        let torrent = Some(task.info_hash());
+        self.tell_written(torrent, addr, bytes.len());
+        if self.subscribers.wants(EventMask::PACKETS) {
+            let mut messages = Vec::new();
+            let read = inbox(task.metainfo.layout().piece_count()).received(
+                0,
+                bytes.clone(),
+                &mut messages,
+            );
+            debug_assert!(read.is_ok(), "what we send makes sense");
+            for message in &messages {
+                self.tell_packet(torrent, addr, || Packet::of(message), true);
+            }
+        }
+    }
+
+    /// A block is about to be written.
+    fn tell_block_sent(
+        &self,
+        id: TaskId,
+        token: Token,
+        head: &[u8; 13],
+        data_len: usize,
+        reactor: &Reactor<Self>,
+    ) {
+        if self.subscribers.wants(EventMask::PACKETS | EventMask::TRANSFER)
+            && let Some(task) = self.tasks.get(&id)
+            && let Some(addr) = reactor.peer_addr(token)
+        {
+            let torrent = Some(task.info_hash());
+            self.tell_written(torrent, addr, head.len() + data_len);
+            self.tell_packet(torrent, addr, || Packet::of_piece_head(head), true);
+        }
+    }
+
+    /// A peer sent messages.
+    pub(crate) fn tell_messages(
+        &self,
+        torrent: Option<InfoHash>,
+        addr: SocketAddr,
+        messages: &[Message],
+    ) {
+        if !self.subscribers.wants(EventMask::PACKETS | EventMask::HAVES) {
+            return;
+        }
+        for message in messages {
+            self.tell_packet(torrent, addr, || Packet::of(message), false);
+            if let Some(kind) = self.have_of(torrent, addr, message) {
+                self.tell(torrent, &kind);
+            }
+        }
+    }
+
+    /// What a message says about its sender's pieces.
+    fn have_of(
+        &self,
+        torrent: Option<InfoHash>,
+        addr: SocketAddr,
+        message: &Message,
+    ) -> Option<EventKind> {
+        if !self.subscribers.wants(EventMask::HAVES) {
+            return None;
+        }
+        let piece_count = self.piece_count(*self.by_hash.get(&torrent?)?)?;
+        let pieces = match message {
+            Message::Have(piece) => {
+                return Some(EventKind::PeerHas { addr, piece: *piece });
+            }
+            Message::Bitfield(bytes) => Bitfield::from_bytes(bytes, piece_count)?,
+            Message::HaveAll => Bitfield::all(piece_count),
+            Message::HaveNone => Bitfield::none(piece_count),
+            _ => return None,
+        };
+        Some(EventKind::PeerBitfield { addr, pieces })
     }
 
     fn completed(&mut self, id: TaskId, reactor: &mut Reactor<Self>) {
         let now = reactor.now();
         let Some(task) = self.tasks.get_mut(&id) else { return };
         task.completed_at = Some(now);
-        task.announcer.completed(now);
+        // Trackers count whole copies: what was not wanted may still be missing.
+        if task.swarm.have().is_all() && !std::mem::replace(&mut task.has_been_complete, true) {
+            task.announcer.completed(now);
+        }
         task.save_at = now;
         // Whoever hears of it looks at the figures.
         task.published.publish(task.status(now));
@@ -84,7 +184,8 @@ impl Engine {
     pub(crate) fn cut_to_length(&self, id: TaskId, reactor: &mut Reactor<Self>) {
         let Some(task) = self.tasks.get(&id) else { return };
         let storage = Arc::clone(&task.storage);
-        reactor.offload(
+        reactor.offload_on(
+            task.disk.data,
             move || storage.cut_to_length(),
             move |done, engine, reactor| {
                 if let Err(error) = done {
@@ -100,12 +201,12 @@ impl Engine {
         let storage = Arc::clone(&task.storage);
         let expected = task.metainfo.piece_hash(job.piece);
         let piece_len = task.metainfo.layout().len_of(job.piece);
-        let (piece, len, of_swarm) = (job.piece, held_len(&job), task.checks);
-        reactor.offload(
+        let (piece, len, of_swarm) = (job.piece, held_len(&job), task.swarms);
+        reactor.offload_on(
+            task.disk.data,
             move || hasher::verify_and_write(&storage, job, piece_len, expected),
             move |done, engine, reactor| {
-                let is_present = engine.tasks.get(&id).is_some_and(|task| task.checks == of_swarm);
-                // A check began meanwhile: it sees for itself what is on disk.
+                let is_present = engine.tasks.get(&id).is_some_and(|task| task.swarms == of_swarm);
                 if is_present {
                     engine.verified(id, piece, len, done, reactor);
                 }
@@ -125,11 +226,27 @@ impl Engine {
             Ok(verdict) => (verdict, None),
             Err(error) => (Verdict::Lost, Some(error)),
         };
-        if let Some(task) = self.tasks.get_mut(&id) {
-            task.swarm.handle_verdict(piece, len, verdict);
+        let is_good = match &verdict {
+            Verdict::Good(_) => Some(true),
+            Verdict::Bad(_) => Some(false),
+            Verdict::Lost => None,
+        };
+        if let (Some(is_good), Some(task)) = (is_good, self.tasks.get(&id))
+            && self.subscribers.wants(EventMask::SOURCES)
+        {
+            let peers = task.swarm.contributors(piece).into_iter().collect();
+            self.publish(id, &EventKind::PieceSources { piece, is_good, peers });
         }
-        if let Some(error) = error {
-            self.fail(id, error.to_string(), reactor);
+        if let Some(task) = self.tasks.get_mut(&id) {
+            if matches!(task.stage, Stage::Checking(_)) {
+                // It began meanwhile, and sees for itself what is on disk. Only the memory counts.
+                task.swarm.handle_verdict(piece, len, Verdict::Lost);
+            } else {
+                task.swarm.handle_verdict(piece, len, verdict);
+                if let Some(error) = error {
+                    self.fail(id, error.to_string(), reactor);
+                }
+            }
         }
         self.resume_reading(reactor);
         self.drain(id, reactor);
@@ -139,13 +256,19 @@ impl Engine {
     fn store_unverified(&mut self, id: TaskId, job: VerifyJob, reactor: &mut Reactor<Self>) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let storage = Arc::clone(&task.storage);
-        let (piece, len, of_swarm) = (job.piece, held_len(&job), task.checks);
+        let (piece, len, of_swarm) = (job.piece, held_len(&job), task.swarms);
         *task.storing.entry(piece).or_default() += 1;
-        reactor.offload(
+        let is_void = Arc::clone(&task.is_void);
+        reactor.offload_on(
+            task.disk.data,
             move || {
-                job.blocks
-                    .into_iter()
-                    .try_for_each(|(offset, data)| storage.write(piece, offset, &[data]))
+                job.blocks.into_iter().try_for_each(|(offset, data)| {
+                    // Written after a check, they might fall upon what that found to be right.
+                    if is_void.load(Ordering::Relaxed) {
+                        return Err(DiskError::Cancelled);
+                    }
+                    storage.write(piece, offset, &[data])
+                })
             },
             move |done: Result<(), DiskError>, engine, reactor| {
                 engine.stored(id, piece, len, of_swarm, done, reactor);
@@ -162,7 +285,7 @@ impl Engine {
         done: Result<(), DiskError>,
         reactor: &mut Reactor<Self>,
     ) {
-        if let Some(task) = self.tasks.get_mut(&id).filter(|task| task.checks == of_swarm) {
+        if let Some(task) = self.tasks.get_mut(&id).filter(|task| task.swarms == of_swarm) {
             task.swarm.handle_stored(len);
             if let Some(count @ 2..) = task.storing.get_mut(&piece) {
                 *count -= 1;
@@ -178,7 +301,9 @@ impl Engine {
                     Err(_) => self.lose(id, &job),
                 }
             }
-            if let Err(error) = done {
+            let is_checking =
+                self.tasks.get(&id).is_some_and(|task| matches!(task.stage, Stage::Checking(_)));
+            if let (Err(error), false) = (done, is_checking) {
                 self.fail(id, error.to_string(), reactor);
             }
         }
@@ -187,7 +312,7 @@ impl Engine {
     }
 
     /// A piece cannot be verified: some of it is not on disk.
-    fn lose(&mut self, id: TaskId, job: &VerifyJob) {
+    pub(crate) fn lose(&mut self, id: TaskId, job: &VerifyJob) {
         if let Some(task) = self.tasks.get_mut(&id) {
             task.swarm.handle_verdict(job.piece, held_len(job), Verdict::Lost);
         }
@@ -219,19 +344,21 @@ impl Engine {
         Some(usize::try_from(allowance).unwrap_or(usize::MAX))
     }
 
-    fn is_memory_short(&self) -> bool {
-        let held: u64 = self.tasks.values().map(|task| task.swarm.held_len()).sum();
-        held >= self.config.limits.memory_max
+    const fn is_memory_short(&self) -> bool {
+        self.activity.held_len() >= self.config.limits.memory_max
     }
 
     /// Memory is short: the torrent that holds most, whichever it is and whether or not anything comes
     /// for it, writes some of it.
     fn relieve(&mut self, reactor: &mut Reactor<Self>) {
-        let may_write = |task: &Task| matches!(task.stage, Stage::Running | Stage::Paused);
-        let relievable =
-            self.tasks.iter_mut().filter(|(_, task)| may_write(task) && task.storing.is_empty());
-        let fullest = relievable.max_by_key(|(_, task)| task.swarm.held_len());
-        if let Some((&id, task)) = fullest {
+        let may_write = |task: &Task| matches!(task.stage, Stage::Running | Stage::Stopped { .. });
+        let is_relievable = |id: &TaskId| {
+            self.tasks.get(id).is_some_and(|task| may_write(task) && task.storing.is_empty())
+        };
+        let relievable = self.activity.holding().filter(|(id, _)| is_relievable(id));
+        let fullest = relievable.max_by_key(|&(_, len)| len).map(|(id, _)| id);
+        let Some(id) = fullest else { return };
+        if let Some(task) = self.tasks.get_mut(&id) {
             task.swarm.relieve();
             self.drain(id, reactor);
         }
@@ -245,9 +372,14 @@ impl Engine {
         }
     }
 
-    /// If memory is free again, lets connections go on that waited for it.
+    /// If memory is free again, lets connections go on that waited for it; if not, has more written.
     pub(crate) fn resume_reading(&mut self, reactor: &mut Reactor<Self>) {
-        if self.waiting_for_disk.is_empty() || self.is_memory_short() {
+        if self.waiting_for_disk.is_empty() {
+            return;
+        }
+        if self.is_memory_short() {
+            // What was written was not enough, and nobody reads who would ask for more.
+            self.relieve(reactor);
             return;
         }
         for (id, key, token) in std::mem::take(&mut self.waiting_for_disk) {
@@ -289,7 +421,7 @@ impl Engine {
         let now = reactor.now();
         loop {
             let Some(task) = self.tasks.get_mut(&id) else { return };
-            if !task.swarm.has_requests(key) {
+            if !task.is_moving() || !task.swarm.has_requests(key) {
                 return;
             }
             let Some(&token) = task.connections.get(&key) else { return };
@@ -314,11 +446,12 @@ impl Engine {
             self.up.take(now, u64::from(run.span.len));
             task.up.take(now, u64::from(run.span.len));
             *task.reading.entry(key).or_default() += run.span.len as usize;
-            let storage = Arc::clone(&task.storage);
+            let (storage, of_swarm) = (Arc::clone(&task.storage), task.swarms);
             let buffers = self.disk_buffers.clone();
-            reactor.offload(
+            reactor.offload_on(
+                task.disk.data,
                 move || read_span(&storage, &buffers, run),
-                move |done, engine, reactor| engine.span_read(id, run, done, reactor),
+                move |done, engine, reactor| engine.span_read(id, run, of_swarm, done, reactor),
             );
         }
     }
@@ -327,10 +460,14 @@ impl Engine {
         &mut self,
         id: TaskId,
         run: ReadRun,
+        of_swarm: u64,
         done: Result<Bytes, DiskError>,
         reactor: &mut Reactor<Self>,
     ) {
-        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let asked = self.tasks.get_mut(&id).filter(|task| task.swarms == of_swarm);
+        let Some(task) = asked.filter(|task| !matches!(task.stage, Stage::Checking(_))) else {
+            return;
+        };
         if let Some(reading) = task.reading.get_mut(&run.peer) {
             *reading = reading.saturating_sub(run.span.len as usize);
         }
@@ -355,12 +492,20 @@ impl Engine {
     }
 }
 
+/// What cuts messages of a torrent of so many pieces out of a stream.
+pub(crate) fn inbox(piece_count: u32) -> Inbox {
+    Inbox::new(MessageLimits {
+        bitfield_len: piece_count.div_ceil(8) as usize,
+        ..MessageLimits::default()
+    })
+}
+
 /// Queues bytes for a peer. If the connection is over, its handler is about to hear of it.
 fn write(reactor: &mut Reactor<Engine>, token: Token, bytes: Bytes) {
     if reactor.write(token, bytes).is_err() {
         tracing::trace!(?token, "written to a closed connection");
     } else if reactor.queued(token) > QUEUED_MAX {
-        reactor.close(token, "it asks and does not listen");
+        reactor.close(token, DisconnectReason::DoesNotRead.words());
     }
 }
 

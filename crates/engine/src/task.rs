@@ -1,21 +1,26 @@
 //! One torrent in the engine: its brain, its files, its trackers, and what it is doing.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use reactor::{TimerId, Token};
+use reactor::{PoolKey, TimerId, Token};
 use torrent::metainfo::{FileLayout, Metainfo};
 use torrent::rate::TokenBucket;
 use torrent::swarm::{PeerKey, Swarm, VerifyJob};
 use torrent::tracker::{Announcer, TrackerState};
 use torrent::{Bitfield, InfoHash, PieceIndex};
 
-use crate::disk::{FileStamp, Storage};
+use crate::check_queue::DiskTraits;
+use crate::disk::{Crew, FileStamp, Storage};
 use crate::engine::all_pieces;
+use crate::resume_data::Asker;
 use crate::status::{Published, TorrentState, TorrentStatus};
+use crate::status_word::StatusWord;
 
 /// A torrent of this session. Never used again for another, even of the same info hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,16 +29,19 @@ pub(crate) struct TaskId(pub(crate) u64);
 /// What a torrent is doing, with what only that state needs.
 #[derive(Debug)]
 pub(crate) enum Stage {
-    /// Looking at what is on disk already.
+    /// It is asked what is remembered, and how the files look.
+    Opening,
+    /// What is on disk is hashed.
     Checking(Check),
-    /// Downloading or seeding.
+    /// Downloading or seeding; its flags have STARTED.
     Running,
-    /// Told to do nothing.
-    Paused,
+    /// Told to do nothing. `doubtful` is what a check had not got to when it was stopped: it goes on with
+    /// that when the torrent is started.
+    Stopped { doubtful: Vec<PieceIndex> },
     /// The disk failed.
     Failed(Failure),
     /// The session ends, or it was removed. What is known of its data may not be true.
-    Stopped { is_in_doubt: bool },
+    Ended { is_in_doubt: bool },
 }
 
 /// What is left of a torrent whose disk failed.
@@ -45,19 +53,34 @@ pub(crate) struct Failure {
 }
 
 /// A check under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Check {
-    /// Which check of this torrent it is: what disk threads found for an earlier one does not count.
+    /// Which check of this torrent it is: what disk threads find for an earlier one does not count.
     pub(crate) number: u64,
-    /// What to hash still.
+    /// What to hash still, in order.
     pub(crate) queue: VecDeque<PieceIndex>,
-    pub(crate) in_flight: usize,
-    pub(crate) done: u32,
+    /// What has not been told of yet: the queue, and what disk threads are at.
+    pub(crate) unseen: Bitfield,
     pub(crate) total: u32,
-    /// What was found, and what was believed from the start.
-    pub(crate) found: Option<Bitfield>,
-    /// To be paused when it ends.
-    pub(crate) then_pause: bool,
+    /// Tells disk threads to leave it.
+    pub(crate) is_over: Arc<AtomicBool>,
+    /// What could not be read, and why not the first of it.
+    pub(crate) unreadable: Vec<PieceIndex>,
+    pub(crate) trouble: Option<String>,
+    pub(crate) crew: Arc<Crew>,
+    /// Its share beside others, and the limit on what it reads.
+    pub(crate) weight: u32,
+    pub(crate) rate: Option<u64>,
+}
+
+/// The disk that a torrent is on, and the threads for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DiskPools {
+    /// For what peers send and ask for.
+    pub(crate) data: PoolKey,
+    /// For checks.
+    pub(crate) check: PoolKey,
+    pub(crate) traits: DiskTraits,
 }
 
 #[derive(Debug)]
@@ -66,36 +89,76 @@ pub(crate) struct Task {
     pub(crate) is_leaving: bool,
     /// Its own, in bytes per second.
     pub(crate) upload_limit: Option<u64>,
+    /// How many peers it serves at once, rather than as many as any.
+    pub(crate) upload_slots: Option<usize>,
+    /// How many peers it may have, rather than as many as any.
+    pub(crate) peers_max: Option<usize>,
+    /// What was known of it, for when it is looked at.
+    pub(crate) resume_file: Option<PathBuf>,
+    /// Those who wait for its resume data.
+    pub(crate) resume_askers: Vec<Asker>,
     pub(crate) metainfo: Arc<Metainfo>,
     pub(crate) storage: Arc<Storage>,
+    pub(crate) disk: DiskPools,
     pub(crate) dir: PathBuf,
     pub(crate) priorities: Vec<u8>,
+    /// What was asked for during a check: files stay as they are until it is over.
+    pub(crate) priorities_later: Option<Vec<u8>>,
+    /// How often files were asked for: an earlier wish that the disk is late with does not count.
+    pub(crate) wishes: u64,
     /// What was counted when there were so many pieces; emptied when priorities change.
     pub(crate) wanted_lens: Cell<Option<(u32, (u64, u64))>>,
-    pub(crate) is_sequential: bool,
+    /// Everything is to be hashed first.
+    pub(crate) is_check_wanted: bool,
+    /// Those to announce to, if not those that it names.
+    pub(crate) trackers: Option<Vec<Vec<String>>>,
     pub(crate) stage: Stage,
+    /// Those flags of its status word that do not follow from its stage.
+    pub(crate) flags: StatusWord,
     /// Checks begun so far.
     pub(crate) checks: u64,
+    /// Which brain it has by now: what the disk says to an earlier one's wishes does not count.
+    pub(crate) swarms: u64,
     pub(crate) swarm: Swarm,
     pub(crate) announcer: Announcer,
     pub(crate) announce_timer: Option<TimerId>,
     pub(crate) connections: BTreeMap<PeerKey, Token>,
+    /// It would dial, were there room; it is in the queue.
+    pub(crate) is_waiting_to_dial: bool,
+    /// Wakes it when somebody may be dialled again.
+    pub(crate) dial_timer: Option<TimerId>,
     /// Connections that have not shaken hands yet.
     pub(crate) half_open: BTreeSet<Token>,
     pub(crate) down: TokenBucket,
     pub(crate) up: TokenBucket,
-    pub(crate) published: Published,
+    pub(crate) published: Arc<Published>,
     /// Payload of earlier runs: down, up.
     pub(crate) earlier: (u64, u64),
     /// Payload of this run, of swarms before the present one: down, up.
     pub(crate) this_run: (u64, u64),
     /// How each file looked when what is believed of it was true.
     pub(crate) stamps: Vec<Option<FileStamp>>,
+    /// It is known what earlier runs saved: before that, nothing may be saved over it.
+    pub(crate) is_recalled: bool,
     /// Changed since the state was last saved.
     pub(crate) is_dirty: bool,
     pub(crate) save_at: Instant,
     pub(crate) is_saving: bool,
+    /// What [`Task::totals`] were when the state was last saved.
+    pub(crate) saved_totals: (u64, u64, usize),
+    /// It was found as it was last saved, and has done nothing since.
+    pub(crate) is_as_saved: bool,
+    /// No file was longer than it should be when the torrent was added.
+    pub(crate) is_trimmed: bool,
     pub(crate) completed_at: Option<Instant>,
+    /// When more was wanted after all was here: peers that hang up on a torrent that needs nothing may
+    /// not have heard of it.
+    pub(crate) wants_more_since: Option<Instant>,
+    /// All pieces were here at some time: trackers are told only the first time, if the last came from
+    /// peers.
+    pub(crate) has_been_complete: bool,
+    /// Set when a check begins: blocks that are not verified are not to be written any more.
+    pub(crate) is_void: Arc<AtomicBool>,
     /// Pieces of which unverified blocks are being written; a verification waits for them.
     pub(crate) storing: BTreeMap<PieceIndex, u32>,
     pub(crate) verify_later: Vec<VerifyJob>,
@@ -112,22 +175,68 @@ impl Task {
         matches!(self.stage, Stage::Running)
     }
 
+    /// What was asked for last.
+    pub(crate) fn priorities_wanted(&self) -> &[u8] {
+        self.priorities_later.as_deref().unwrap_or(&self.priorities)
+    }
+
+    /// Whether data may move between it and its peers.
+    pub(crate) const fn is_moving(&self) -> bool {
+        self.is_running() && !self.flags.contains(StatusWord::PAUSED)
+    }
+
     pub(crate) fn state(&self) -> TorrentState {
         match &self.stage {
-            Stage::Checking(check) => {
-                TorrentState::Checking { done: check.done, total: check.total }
-            }
+            Stage::Opening => TorrentState::Checking { done: 0, total: 0 },
+            Stage::Checking(check) => TorrentState::Checking {
+                done: check.total - check.unseen.count(),
+                total: check.total,
+            },
+            Stage::Running if !self.is_moving() => TorrentState::Paused,
             Stage::Running if self.swarm.is_completed() => TorrentState::Seeding,
             Stage::Running => TorrentState::Downloading,
-            Stage::Paused => TorrentState::Paused,
             Stage::Failed(failure) => TorrentState::Failed(failure.why.clone()),
-            Stage::Stopped { .. } => TorrentState::Stopped,
+            Stage::Ended { .. } if !self.flags.contains(StatusWord::QUEUED) => {
+                TorrentState::Removed
+            }
+            Stage::Stopped { .. } | Stage::Ended { .. } => TorrentState::Stopped,
         }
+    }
+
+    pub(crate) const fn word(&self) -> StatusWord {
+        match self.stage {
+            Stage::Checking(_) => self.flags.with(StatusWord::CHECKING),
+            Stage::Failed(_) => self.flags.with(StatusWord::ERROR),
+            Stage::Opening | Stage::Running | Stage::Stopped { .. } | Stage::Ended { .. } => {
+                self.flags
+            }
+        }
+    }
+
+    /// The pieces that are here. During a check the brain does not know.
+    pub(crate) fn have(&self) -> Cow<'_, Bitfield> {
+        match self.stage {
+            Stage::Checking(_) => Cow::Owned(self.published.bits.snapshot()),
+            Stage::Opening
+            | Stage::Running
+            | Stage::Stopped { .. }
+            | Stage::Failed(_)
+            | Stage::Ended { .. } => Cow::Borrowed(self.swarm.have()),
+        }
+    }
+
+    /// What is worth saving at the end though no piece has come: payload down and up, peers known.
+    pub(crate) fn totals(&self) -> (u64, u64, usize) {
+        let (down, up) = self.earlier;
+        (down + self.swarm.downloaded(), up + self.swarm.uploaded(), self.swarm.known.len())
     }
 
     /// Bytes of the wanted pieces, and of those of them that are here.
     fn wanted_lens(&self) -> (u64, u64) {
-        let have = self.swarm.have();
+        self.wanted_lens_of(&self.have())
+    }
+
+    fn wanted_lens_of(&self, have: &Bitfield) -> (u64, u64) {
         if let Some((counted_at, lens)) = self.wanted_lens.get()
             && counted_at == have.count()
         {
@@ -148,6 +257,20 @@ impl Task {
         lens
     }
 
+    /// The pieces that have to be looked at before it goes on.
+    pub(crate) fn doubtful(&self) -> Vec<PieceIndex> {
+        let have = self.swarm.have();
+        match &self.stage {
+            // Whatever broke may have taken verified data with it.
+            Stage::Failed(Failure { was_checking: true, .. }) => all_pieces(have.len()).collect(),
+            Stage::Failed(Failure { was_checking: false, .. }) => have.iter().collect(),
+            Stage::Stopped { doubtful } => doubtful.clone(),
+            // What an earlier run verified has yet to be heard of, and nobody will ask again.
+            Stage::Opening => all_pieces(have.len()).collect(),
+            Stage::Checking(_) | Stage::Running | Stage::Ended { .. } => Vec::new(),
+        }
+    }
+
     /// Bytes that are wanted and missing, as trackers are told.
     pub(crate) fn left(&self) -> u64 {
         let (wanted, here) = self.wanted_lens();
@@ -156,8 +279,8 @@ impl Task {
 
     pub(crate) fn status(&self, now: Instant) -> TorrentStatus {
         let layout = self.metainfo.layout();
-        let (wanted_len, wanted_done_len) = self.wanted_lens();
-        let have = self.swarm.have();
+        let have = &*self.have();
+        let (wanted_len, wanted_done_len) = self.wanted_lens_of(have);
         let last = PieceIndex(layout.piece_count().saturating_sub(1));
         let done_len = match have.count() {
             0 => 0,
@@ -187,12 +310,14 @@ impl Task {
             wasted: self.swarm.wasted(),
             peers_connected: self.swarm.peer_count(),
             seeds_connected: self.swarm.seed_count(),
+            peers_max: self.peers_max,
             peers_known: self.swarm.known.len(),
             eta,
             tracker_trouble: self.tracker_trouble(),
             seeding_for: self
                 .completed_at
                 .map_or(Duration::ZERO, |at| now.saturating_duration_since(at)),
+            seeding_since: self.completed_at.filter(|_| self.is_running()),
         }
     }
 
@@ -215,7 +340,7 @@ pub(crate) fn piece_priorities(layout: &FileLayout, files: &[u8]) -> Vec<u8> {
         let priority = if file.is_pad {
             0
         } else {
-            files.get(index).copied().unwrap_or(PRIORITY_USUAL).min(7)
+            files.get(index).copied().unwrap_or(PRIORITY_USUAL).min(PRIORITY_MAX)
         };
         let range = layout.file_pieces(index);
         for piece in &mut pieces[range.start as usize..range.end as usize] {
@@ -232,4 +357,5 @@ pub(crate) fn wanted_files(layout: &FileLayout, priorities: &[u8]) -> Vec<bool> 
         .collect()
 }
 
-const PRIORITY_USUAL: u8 = 4;
+pub(crate) const PRIORITY_USUAL: u8 = 4;
+pub(crate) const PRIORITY_MAX: u8 = 7;

@@ -12,9 +12,9 @@ use torrent::tracker::{
 };
 
 use crate::engine::Engine;
-use crate::event::EventKind;
+use crate::event::{EventKind, EventMask, FilterPoint};
 use crate::http::{Http, HttpError};
-use crate::task::TaskId;
+use crate::task::{Task, TaskId};
 
 /// A conversation with a UDP tracker.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ struct Question {
     id: TaskId,
     url: String,
     /// `None` for a scrape.
-    announce: Option<RequestId>,
+    announce: Option<(RequestId, AnnounceEvent)>,
 }
 
 /// What a tracker says.
@@ -63,7 +63,7 @@ impl Engine {
                         key: self.key,
                         tracker_id,
                     };
-                    let question = Question { id, url, announce: Some(request) };
+                    let question = Question { id, url, announce: Some((request, event)) };
                     self.ask_tracker(
                         question,
                         TrackerRequest::Announce(Box::new(announce)),
@@ -79,18 +79,18 @@ impl Engine {
                 }
             }
         }
+        self.note_activity(id);
         let Some(task) = self.tasks.get_mut(&id) else { return };
+        if task.is_running() && !task.swarm.is_completed() && task.connections.is_empty() {
+            // Nobody is there: sooner than its interval, as soon as the tracker allows.
+            task.announcer.announce_now(now);
+        }
         if let Some(before) = task.announce_timer.take() {
             reactor.cancel_timer(before);
         }
         task.announce_timer = task.announcer.poll_timeout().map(|at| {
             reactor.add_timer(at, move |engine, reactor| engine.drive_trackers(id, reactor))
         });
-    }
-
-    /// Whether any tracker still has to hear of something.
-    pub(crate) fn is_announcing(&self) -> bool {
-        self.tasks.values().any(|task| task.announcer.is_busy())
     }
 
     /// Asks by whatever the address says.
@@ -102,10 +102,44 @@ impl Engine {
     ) {
         let scheme = question.url.split(':').next().unwrap_or_default().to_ascii_lowercase();
         match scheme.as_str() {
+            "http" | "https" if self.has_filter() => {
+                self.ask_by_http_if_allowed(question, request, reactor);
+            }
             "http" | "https" => self.ask_by_http(question, request, reactor),
             "udp" => self.ask_by_udp(question, request, reactor),
             _ => self.answer_later(question, Err(TrackerFault::UnsupportedScheme), reactor),
         }
+    }
+
+    /// Looks first where the tracker is: none of its addresses may be filtered, since any of them may be
+    /// the one that is used.
+    fn ask_by_http_if_allowed(
+        &mut self,
+        question: Question,
+        request: TrackerRequest,
+        reactor: &mut Reactor<Self>,
+    ) {
+        let Some((host, port)) = http_host(&question.url) else {
+            let fault = TrackerFault::Unreachable("not a valid address".to_owned());
+            return self.answer_later(question, Err(fault), reactor);
+        };
+        reactor.resolve(&host, port, move |found, engine, reactor| {
+            let addrs = found.map_err(|error| TrackerFault::Unreachable(error.to_string()));
+            let allowed = addrs.and_then(|addrs| {
+                let is_allowed = addrs.iter().all(|&addr| engine.may_ask(&question, addr));
+                is_allowed.then_some(()).ok_or_else(filtered)
+            });
+            match allowed {
+                Ok(()) => engine.ask_by_http(question, request, reactor),
+                Err(fault) => engine.tracker_answered(&question, Err(fault), reactor),
+            }
+        });
+    }
+
+    /// Whether the filter lets us ask a tracker at this address.
+    fn may_ask(&self, question: &Question, addr: SocketAddr) -> bool {
+        let torrent = self.tasks.get(&question.id).map(Task::info_hash);
+        self.may_talk_to(torrent, addr, FilterPoint::Tracker)
     }
 
     fn ask_by_http(
@@ -126,12 +160,13 @@ impl Engine {
             let fault = TrackerFault::Unreachable("its address allows no scrape".to_owned());
             return self.answer_later(question, Err(fault), reactor);
         };
-        let remote = reactor.remote();
+        let (remote, asked) = (reactor.remote(), question.clone());
         let http = match self.http() {
             Ok(http) => http,
             Err(fault) => return self.answer_later(question, Err(fault), reactor),
         };
         http.get(&url, http::REPLY_LEN_MAX, patience, move |body| {
+            let read_len = body.as_ref().ok().map(Vec::len);
             let answer = body.map_err(fault).and_then(|body| match &request {
                 TrackerRequest::Announce(_) => http::parse_announce(&body).map(Answer::Announced),
                 TrackerRequest::Scrape(hashes) => {
@@ -141,12 +176,31 @@ impl Engine {
                 }
             });
             let posted = remote.post(move |engine: &mut Self, reactor: &mut Reactor<Self>| {
+                if let Some(len) = read_len {
+                    engine.tell_contact(&question, |url| EventKind::TrackerRead { url, len });
+                }
+                engine.tell_contact(&question, |url| EventKind::TrackerDisconnected { url });
                 engine.tracker_answered(&question, answer, reactor);
             });
             if posted.is_err() {
                 tracing::trace!("a tracker answered after the session ended");
             }
         });
+        self.tell_asked(&asked, url.len());
+    }
+
+    /// A tracker is being sent so many bytes.
+    fn tell_asked(&self, question: &Question, len: usize) {
+        let event = question.announce.map(|(_, event)| event);
+        self.tell_contact(question, |url| EventKind::TrackerConnected { url, event });
+        self.tell_contact(question, |url| EventKind::TrackerWritten { url, len });
+    }
+
+    /// Something came from a tracker or went there.
+    fn tell_contact(&self, question: &Question, kind: impl FnOnce(String) -> EventKind) {
+        if self.subscribers.wants(EventMask::TRACKER_TRANSFER) {
+            self.publish(question.id, &kind(question.url.clone()));
+        }
     }
 
     fn http(&mut self) -> Result<&Http, TrackerFault> {
@@ -174,9 +228,10 @@ impl Engine {
                     engine.udp.iter().any(|(local, _)| local.is_ipv4() == addr.is_ipv4())
                 };
                 let addr = addrs.into_iter().find(ours);
-                addr.ok_or_else(|| {
+                let addr = addr.ok_or_else(|| {
                     TrackerFault::Unreachable("no address of a family that we have".to_owned())
-                })
+                })?;
+                if engine.may_ask(&question, addr) { Ok(addr) } else { Err(filtered()) }
             });
             match reachable {
                 Ok(addr) => {
@@ -201,8 +256,11 @@ impl Engine {
         reactor: &mut Reactor<Self>,
     ) {
         for at in (0..self.udp_exchanges.len()).rev() {
-            let exchange = &mut self.udp_exchanges[at];
-            if exchange.addr == from {
+            if self.udp_exchanges[at].addr == from {
+                let len = data.len();
+                let question = &self.udp_exchanges[at].question;
+                self.tell_contact(question, |url| EventKind::TrackerRead { url, len });
+                let exchange = &mut self.udp_exchanges[at];
                 exchange.core.handle_datagram(reactor.now(), data);
                 self.drive_udp(at, reactor);
             }
@@ -213,13 +271,14 @@ impl Engine {
     fn drive_udp(&mut self, at: usize, reactor: &mut Reactor<Self>) {
         let exchange = &mut self.udp_exchanges[at];
         let addr = exchange.addr;
-        let mut outcome = None;
+        let (mut outcome, mut sent_lens) = (None, Vec::new());
         while let Some(output) = exchange.core.poll_output() {
             match output {
                 UdpOutput::Transmit(datagram) => {
                     let socket =
                         self.udp.iter().find(|(local, _)| local.is_ipv4() == addr.is_ipv4());
                     let sent = socket.map(|(_, token)| reactor.send_to(*token, addr, &datagram));
+                    sent_lens.push(datagram.len());
                     if let Some(Err(error)) = sent {
                         outcome = Some(Err(TrackerFault::Unreachable(error.to_string())));
                     }
@@ -234,9 +293,14 @@ impl Engine {
         if let Some(before) = exchange.timer.take() {
             reactor.cancel_timer(before);
         }
+        for len in sent_lens {
+            self.tell_asked(&self.udp_exchanges[at].question, len);
+        }
+        let exchange = &mut self.udp_exchanges[at];
         match outcome {
             Some(reply) => {
                 let question = self.udp_exchanges.swap_remove(at).question;
+                self.tell_contact(&question, |url| EventKind::TrackerDisconnected { url });
                 self.tracker_answered(&question, reply, reactor);
             }
             None => {
@@ -276,39 +340,64 @@ impl Engine {
         reactor: &mut Reactor<Self>,
     ) {
         let Question { id, url, announce } = question;
-        let event = match &answer {
-            Ok(Answer::Announced(reply)) => {
-                Some(EventKind::TrackerAnswered { url: url.clone(), peers: reply.peers.len() })
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        let now = reactor.now();
+        match (announce, answer) {
+            (Some((request, _)), Ok(Answer::Announced(reply))) => {
+                let answered = EventKind::TrackerAnswered {
+                    url: url.clone(),
+                    peers: reply.peers.len(),
+                    complete: reply.complete,
+                    incomplete: reply.incomplete,
+                    interval: reply.interval,
+                };
+                let warning = reply.warning.clone();
+                task.announcer.handle_reply(now, *request, Ok(reply));
+                self.publish(*id, &answered);
+                if let Some(warning) = warning {
+                    self.publish(*id, &EventKind::TrackerWarned { url: url.clone(), warning });
+                }
+            }
+            (Some((request, _)), Err(fault)) => {
+                let status_code = match fault {
+                    TrackerFault::HttpStatus(status) => Some(status),
+                    _ => None,
+                };
+                let error = fault.to_string();
+                task.announcer.handle_reply(now, *request, Err(fault));
+                let failures = task.announcer.failures(url);
+                self.publish(
+                    *id,
+                    &EventKind::TrackerFailed {
+                        url: url.clone(),
+                        error,
+                        times_in_row: failures,
+                        status_code,
+                    },
+                );
             }
             // A tracker need not count.
-            Ok(Answer::Scraped(_)) => None,
-            Err(_) if announce.is_none() => None,
-            Err(fault) => {
-                Some(EventKind::TrackerFailed { url: url.clone(), error: fault.to_string() })
+            (None, Ok(Answer::Scraped(counts))) => {
+                task.announcer.handle_scrape(url, Ok(counts.unwrap_or_default()));
             }
-        };
-        if let Some(event) = event {
-            self.publish(*id, &event);
+            (None, Err(fault)) => task.announcer.handle_scrape(url, Err(fault)),
+            (Some(_), Ok(Answer::Scraped(_))) | (None, Ok(Answer::Announced(_))) => {}
         }
-        if let Some(task) = self.tasks.get_mut(id) {
-            let now = reactor.now();
-            match (announce, answer) {
-                (Some(request), Ok(Answer::Announced(reply))) => {
-                    task.announcer.handle_reply(now, *request, Ok(reply));
-                }
-                (Some(request), Err(fault)) => {
-                    task.announcer.handle_reply(now, *request, Err(fault));
-                }
-                (None, Ok(Answer::Scraped(counts))) => {
-                    task.announcer.handle_scrape(url, Ok(counts.unwrap_or_default()));
-                }
-                (None, Err(fault)) => task.announcer.handle_scrape(url, Err(fault)),
-                (Some(_), Ok(Answer::Scraped(_))) | (None, Ok(Answer::Announced(_))) => {}
-            }
-        }
+        self.wake(*id);
         self.drive_trackers(*id, reactor);
         self.forget_if_told(*id);
     }
+}
+
+/// The host and port of an http or https address.
+fn http_host(url: &str) -> Option<(String, u16)> {
+    let url = reqwest::Url::parse(url).ok()?;
+    let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
+    Some((host, url.port_or_known_default()?))
+}
+
+fn filtered() -> TrackerFault {
+    TrackerFault::Unreachable("the filter of addresses does not let us ask it".to_owned())
 }
 
 /// A tracker that is told that we stop has no time to think about it.

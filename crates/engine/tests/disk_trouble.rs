@@ -13,6 +13,7 @@ use common::{
     session, wait_for, wait_for_failure, wait_for_state,
 };
 use engine::{AddOptions, EventKind, Session, Torrent, TorrentState};
+use torrent::swarm::SelectorKind;
 use torrent::wire::{Message, Reserved};
 use torrent::{Block, PieceIndex};
 
@@ -85,10 +86,10 @@ fn a_full_disk_stops_the_torrent_until_there_is_space_and_nothing_verified_is_lo
     let before = wait_for(&events, |kind| matches!(kind, EventKind::DiskFailed(_)));
     let why = failure_of(&torrent);
     assert!(why.contains("no space left for") && why.contains("small/payload/"), "{why}");
-    torrent.resume().unwrap();
+    torrent.start().unwrap();
     assert!(failure_of(&torrent).contains("no space left for"));
     disk.remount("size=8m");
-    torrent.resume().unwrap();
+    torrent.start().unwrap();
     // The last check found all that came before the first failure, and only the rest is fetched.
     let after = wait_for(&events, |kind| matches!(kind, EventKind::Completed));
     let is_begin =
@@ -125,7 +126,7 @@ fn a_file_system_that_is_read_only_stops_the_torrent() {
     let why = wait_for_failure(&events);
     assert!(why.contains("not allowed to use") && why.contains("small/payload"), "{why}");
     disk.remount("rw");
-    torrent.resume().unwrap();
+    torrent.start().unwrap();
     wait_for(&events, |kind| matches!(kind, EventKind::Completed));
     payload.assert_equals(&disk.0);
     leecher.shutdown(common::GUARD);
@@ -141,7 +142,11 @@ fn serve(peer: &mut RawPeer, payload: &Payload, block: Block) {
 fn a_download_folder_that_is_removed_stops_the_torrent() {
     let payload = Payload::new();
     let (door, hostile) = hostile_door();
-    let options = AddOptions { peers: vec![hostile], is_sequential: true, ..AddOptions::default() };
+    let options = AddOptions {
+        peers: vec![hostile],
+        selector: SelectorKind::Linear,
+        ..AddOptions::default()
+    };
     let leecher = Leecher::with_options(&payload, options);
     // Some of the longest file is there then, and more of it is to come.
     let mut peer = RawPeer::accept(&door, payload.metainfo.info_hash(), Reserved::ours());
@@ -162,7 +167,7 @@ fn a_download_folder_that_is_removed_stops_the_torrent() {
     assert!(why.contains("is gone") && why.contains(&dir), "{why}");
     let (_honest, honest) = honest_seed(&payload);
     leecher.torrent.add_peer(honest).unwrap();
-    leecher.torrent.resume().unwrap();
+    leecher.torrent.start().unwrap();
     leecher.complete(&payload);
 }
 
@@ -180,7 +185,7 @@ fn a_file_cut_short_under_a_seed_stops_it_and_is_fetched_again() {
     assert!(why.contains("is shorter than it should be") && why.contains("d.bin"), "{why}");
     let (_honest, honest) = honest_seed(&payload);
     torrent.add_peer(honest).unwrap();
-    torrent.resume().unwrap();
+    torrent.start().unwrap();
     wait_for_state(&events, &TorrentState::Seeding);
     payload.assert_equals(dir.path());
     leecher.torrent.add_peer(honest).unwrap();
@@ -215,7 +220,7 @@ fn something_in_the_way_of_a_file_or_folder_stops_the_download_until_it_is_moved
         } else {
             fs::remove_file(&obstacle).unwrap();
         }
-        torrent.resume().unwrap();
+        torrent.start().unwrap();
         wait_for(&events, |kind| matches!(kind, EventKind::Completed));
         payload.assert_equals(dir.path());
         leecher.shutdown(common::GUARD);
@@ -237,13 +242,14 @@ fn a_check_that_failed_is_done_anew_after_a_resume_and_finds_everything() {
     assert!(why.contains("d.bin is in the way"), "{why}");
     // Impatience does no harm, whatever the disk threads still do for the check before.
     for _ in 0..200 {
-        torrent.resume().unwrap();
-        torrent.pause().unwrap();
-        failure_of(&torrent);
+        torrent.start().unwrap();
+        torrent.stop().unwrap();
     }
+    torrent.start().unwrap();
+    failure_of(&torrent);
     fs::remove_dir(&file).unwrap();
     fs::rename(&aside, &file).unwrap();
-    torrent.resume().unwrap();
+    torrent.start().unwrap();
     wait_for_state(&events, &TorrentState::Seeding);
     assert_serves(&payload, seeder.listen_addrs()[0]);
 }
@@ -264,7 +270,7 @@ fn a_file_replaced_by_a_folder_under_a_seed_stops_it() {
     fs::remove_dir(&file).unwrap();
     let (_honest, honest) = honest_seed(&payload);
     torrent.add_peer(honest).unwrap();
-    torrent.resume().unwrap();
+    torrent.start().unwrap();
     wait_for_state(&events, &TorrentState::Seeding);
     payload.assert_equals(dir.path());
 }

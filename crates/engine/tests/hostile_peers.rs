@@ -107,9 +107,9 @@ fn a_session_told_of_its_own_address_remembers_that_it_is_its_own() {
     eventually("the address is known to be its own", || {
         leecher.torrent.add_peer(leecher.addr()).unwrap();
         // The state is published with the change.
-        leecher.torrent.pause().unwrap();
+        leecher.torrent.stop().unwrap();
         let known = leecher.torrent.status().peers_known;
-        leecher.torrent.resume().unwrap();
+        leecher.torrent.start().unwrap();
         known == 0
     });
     let (_honest, honest) = honest_seed(&payload);
@@ -178,12 +178,12 @@ fn data_that_was_never_asked_for_is_neither_counted_nor_kept() {
     let unasked = Message::Piece { piece: block.piece, offset: 0, data: payload.block(block) };
     while peer.send(std::slice::from_ref(&unasked)).is_ok() {}
     assert_eq!(wait_for_parting(&leecher.events, LOCAL), "data that was never asked for");
-    leecher.torrent.pause().unwrap();
+    leecher.torrent.stop().unwrap();
     let status = leecher.torrent.status();
     assert_eq!((status.downloaded, status.done_len, status.download_rate), (0, 0, 0));
     assert!(status.wasted > 0);
     assert!(!leecher.dir.path().join("payload/a.bin").exists());
-    leecher.torrent.resume().unwrap();
+    leecher.torrent.start().unwrap();
     let (_honest, honest) = honest_seed(&payload);
     leecher.torrent.add_peer(honest).unwrap();
     leecher.complete(&payload);
@@ -336,7 +336,7 @@ fn a_choking_peer_is_asked_only_for_what_it_allows_and_not_again_for_what_it_rej
     let (_honest, honest) = honest_seed(&payload);
     leecher.torrent.add_peer(honest).unwrap();
     let events = leecher.complete(&payload);
-    let has_parted = |kind: &EventKind| matches!(kind, EventKind::PeerDisconnected { addr, reason } if addr.ip() == HOSTILE && reason != "both are seeds");
+    let has_parted = |kind: &EventKind| matches!(kind, EventKind::PeerDisconnected { addr, detail, .. } if addr.ip() == HOSTILE && detail != "both are seeds");
     assert!(!events.iter().any(has_parted), "{events:?}");
     leecher.session.shutdown(GUARD);
     assert_eq!(peer.receive_request(), None);
@@ -380,7 +380,7 @@ fn a_long_extended_handshake_is_taken_in_part() {
     peer.send(&[Message::Extended { id: 0, payload: hello.into() }]).unwrap();
     eventually("it has a name", || {
         let peers = leecher.torrent.peers().unwrap();
-        let names: Vec<&String> = peers.iter().filter_map(|peer| peer.client.as_ref()).collect();
+        let names: Vec<String> = peers.iter().filter_map(|peer| peer.status()?.client).collect();
         names.iter().for_each(|name| assert!(name.len() <= 64 && !name.contains('\x1b')));
         names.len() == 1
     });

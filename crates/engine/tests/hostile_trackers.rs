@@ -275,10 +275,10 @@ fn a_torrent_that_goes_on_before_the_tracker_took_its_leave_begins_anew() {
     });
     let leecher = leecher_with(&Payload::new(), &[&[&url]]);
     wait_for_answer(&leecher);
-    leecher.torrent.pause().unwrap();
+    leecher.torrent.stop().unwrap();
     assert_eq!(events.recv_timeout(GUARD).unwrap(), "started");
     assert_eq!(events.recv_timeout(GUARD).unwrap(), "stopped");
-    leecher.torrent.resume().unwrap();
+    leecher.torrent.start().unwrap();
     go_on.send(()).unwrap();
     assert_eq!(events.recv_timeout(GUARD).unwrap(), "started");
     leecher.session.shutdown(Duration::from_millis(1));

@@ -12,7 +12,8 @@ use common::{
     FILES, GUARD, HONEST, LOCAL, Leecher, PIECE_LEN, Payload, RawPeer, config, eventually, fetch,
     honest_seed, hostile_door, seed, session, wait_for, wait_for_state,
 };
-use engine::{AddError, AddOptions, EventKind, Session, SessionConfig, TorrentState};
+use engine::{AddError, AddOptions, CheckError, EventKind, Session, SessionConfig, TorrentState};
+use torrent::swarm::SelectorKind;
 use torrent::wire::{Message, Reserved};
 use torrent::{Block, PieceIndex};
 
@@ -54,21 +55,21 @@ fn each_piece_is_told_of_exactly_once() {
 }
 
 #[test]
-fn a_paused_torrent_lets_go_of_its_peers_and_goes_on_when_resumed() {
+fn a_stopped_torrent_lets_go_of_its_peers_and_goes_on_when_started() {
     let payload = Payload::new();
     let (door, addr) = hostile_door();
     let leecher = Leecher::start(&payload, &[addr]);
     let mut peer = RawPeer::accept(&door, payload.metainfo.info_hash(), Reserved::ours());
-    leecher.torrent.pause().unwrap();
+    leecher.torrent.stop().unwrap();
     while peer.receive().is_some() {}
-    wait_for_state(&leecher.events, &TorrentState::Paused);
-    assert_eq!(leecher.torrent.status().state, TorrentState::Paused);
+    wait_for_state(&leecher.events, &TorrentState::Stopped);
+    assert_eq!(leecher.torrent.status().state, TorrentState::Stopped);
     // The reset of a connection that was never read from is as good as its end.
     let turned_away = TcpStream::connect(leecher.addr()).unwrap().read(&mut [0]);
     assert!(!matches!(turned_away, Ok(1..)));
     let (_seeder, honest) = honest_seed(&payload);
     leecher.torrent.add_peer(honest).unwrap();
-    leecher.torrent.resume().unwrap();
+    leecher.torrent.start().unwrap();
     leecher.complete(&payload);
 }
 
@@ -82,7 +83,7 @@ fn a_removed_torrent_leaves_its_files_and_may_come_again() {
     let again = leecher.session.add(payload.metainfo.clone(), options());
     assert_eq!(again.err(), Some(AddError::Duplicate(payload.metainfo.info_hash())));
     leecher.torrent.remove().unwrap();
-    assert_eq!(leecher.torrent.status().state, TorrentState::Stopped);
+    assert_eq!(leecher.torrent.status().state, TorrentState::Removed);
     payload.assert_equals(leecher.dir.path());
     leecher.session.add(payload.metainfo, options()).unwrap();
     wait_for(&leecher.events, |kind| {
@@ -92,7 +93,7 @@ fn a_removed_torrent_leaves_its_files_and_may_come_again() {
 }
 
 #[test]
-fn a_recheck_finds_what_was_changed_on_disk_and_it_is_fetched_again() {
+fn a_check_finds_what_was_changed_on_disk_and_it_is_fetched_again() {
     let payload = Payload::new();
     let (_seeder, honest) = honest_seed(&payload);
     let leecher = Leecher::start(&payload, &[honest]);
@@ -102,7 +103,7 @@ fn a_recheck_finds_what_was_changed_on_disk_and_it_is_fetched_again() {
     let mut bytes = fs::read(&file).unwrap();
     bytes[70_000] ^= 1;
     fs::write(&file, bytes).unwrap();
-    leecher.torrent.recheck().unwrap();
+    leecher.torrent.check().unwrap();
     let checked = wait_for_state(&leecher.events, &TorrentState::Downloading);
     let failed: Vec<_> =
         checked.iter().filter(|kind| matches!(kind, EventKind::PieceFailed(_))).collect();
@@ -111,20 +112,20 @@ fn a_recheck_finds_what_was_changed_on_disk_and_it_is_fetched_again() {
 }
 
 #[test]
-fn a_recheck_of_a_paused_torrent_leaves_it_paused() {
+fn a_check_of_a_stopped_torrent_leaves_it_stopped() {
     let payload = Payload::new();
     let seeder = session(LOCAL);
     let events = seeder.subscribe().unwrap();
     let torrent = seed(&seeder, &payload);
-    torrent.pause().unwrap();
-    wait_for_state(&events, &TorrentState::Paused);
-    torrent.recheck().unwrap();
-    wait_for_state(&events, &TorrentState::Paused);
+    torrent.stop().unwrap();
+    wait_for_state(&events, &TorrentState::Stopped);
+    torrent.check().unwrap();
+    wait_for_state(&events, &TorrentState::Stopped);
     assert_eq!(torrent.status().pieces_have, payload.piece_count());
 }
 
 #[test]
-fn rechecks_in_the_middle_of_a_download_only_delay_it() {
+fn checks_in_the_middle_of_a_download_only_delay_it() {
     let payload = Payload::new();
     let (_seeder, honest) = honest_seed(&payload);
     let leecher = Leecher::start(&payload, &[honest]);
@@ -132,7 +133,10 @@ fn rechecks_in_the_middle_of_a_download_only_delay_it() {
         wait_for(&leecher.events, |kind| {
             matches!(kind, EventKind::PieceVerified(_) | EventKind::Completed)
         });
-        leecher.torrent.recheck().unwrap();
+        match leecher.torrent.check() {
+            Ok(()) | Err(CheckError::AlreadyChecking) => {}
+            Err(error) => panic!("{error}"),
+        }
     }
     eventually("all is here", || leecher.torrent.status().state == TorrentState::Seeding);
     payload.assert_equals(leecher.dir.path());
@@ -200,7 +204,7 @@ fn what_was_verified_before_a_session_died_is_not_fetched_again() {
     let options = |peer| AddOptions {
         dir: dir.path().into(),
         peers: vec![peer],
-        is_sequential: true,
+        selector: SelectorKind::Linear,
         ..AddOptions::default()
     };
     let torrent = killed.add(payload.metainfo.clone(), options(addr)).unwrap();

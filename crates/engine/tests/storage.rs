@@ -146,7 +146,7 @@ fn preallocated_files_have_their_length_at_once() {
     assert_eq!(fs::read(fixture.path("t/a")).unwrap(), [0; 7]);
     assert_eq!(fs::read(fixture.path("t/d/b")).unwrap(), [0; 2]);
     assert!(!fixture.path("t/d/c").exists());
-    storage.set_wanted(EVERYTHING.to_vec()).unwrap();
+    storage.set_wanted(1, EVERYTHING.to_vec()).unwrap();
     assert_eq!(fs::metadata(fixture.path("t/d/c")).unwrap().len(), 16);
 }
 
@@ -172,11 +172,11 @@ fn stray_bytes_of_an_unwanted_file_go_to_the_part_file() {
 fn a_file_that_becomes_wanted_gets_its_stray_bytes() {
     let fixture = Fixture::new([false, true, true, false, true]);
     fixture.write(0).unwrap();
-    fixture.storage.set_wanted(WITHOUT_C.to_vec()).unwrap();
+    fixture.storage.set_wanted(1, WITHOUT_C.to_vec()).unwrap();
     assert_eq!(fs::read_to_string(fixture.path("t/a")).unwrap(), "0123456");
     assert!(fixture.part_exists(), "c is still unwanted");
     assert!(fixture.has(0));
-    fixture.storage.set_wanted(EVERYTHING.to_vec()).unwrap();
+    fixture.storage.set_wanted(2, EVERYTHING.to_vec()).unwrap();
     assert_eq!(fs::read_to_string(fixture.path("t/d/c")).unwrap(), "9");
     assert!(!fixture.part_exists() && fixture.has(0));
 }
@@ -193,14 +193,24 @@ fn what_became_wanted_while_we_did_not_run_is_read_at_once_and_moved_before_a_wr
 }
 
 #[test]
+fn a_wish_that_was_overtaken_by_a_later_one_changes_nothing() {
+    let fixture = Fixture::new([false, true, true, false, true]);
+    fixture.write(0).unwrap();
+    fixture.storage.set_wanted(2, EVERYTHING.to_vec()).unwrap();
+    fixture.storage.set_wanted(1, [false; 5].to_vec()).unwrap();
+    fixture.write(1).unwrap();
+    assert!(!fixture.part_exists());
+}
+
+#[test]
 fn a_file_no_longer_wanted_keeps_what_it_has() {
     let fixture = Fixture::new(EVERYTHING);
     fixture.storage.write(PieceIndex(0), 0, &[Bytes::from_static(b"01234567")]).unwrap();
-    fixture.storage.set_wanted([true, true, false, false, true].to_vec()).unwrap();
+    fixture.storage.set_wanted(1, [true, true, false, false, true].to_vec()).unwrap();
     fixture.storage.write(PieceIndex(0), 8, &[Bytes::from_static(b"89")]).unwrap();
     assert_eq!(fs::read_to_string(fixture.path("t/d/b")).unwrap(), "7");
     assert!(fixture.has(0));
-    fixture.storage.set_wanted(EVERYTHING.to_vec()).unwrap();
+    fixture.storage.set_wanted(2, EVERYTHING.to_vec()).unwrap();
     assert_eq!(fs::read_to_string(fixture.path("t/d/b")).unwrap(), "78");
     assert!(fixture.has(0) && !fixture.part_exists());
 }

@@ -110,12 +110,15 @@ pub(crate) struct Seed {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network and state")]
 pub(crate) struct Network {
-    /// The port to listen on, or a range of which the first free one is taken
-    #[arg(short, long, value_name = "PORT[-PORT]", value_parser = ports, default_value = "6881-6999")]
+    /// The port to listen on, or ranges joined by commas of which the first free one is taken
+    #[arg(short, long, value_name = "PORT[-PORT],...", value_parser = ports, default_value = "6881-6999")]
     pub(crate) port: Ports,
     /// The one address of this machine to use
     #[arg(long, value_name = "ADDR")]
     pub(crate) bind: Option<IpAddr>,
+    /// Talk to no address that this list bans: an ipfilter.dat, or PeerGuardian's .p2p or .p2b
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ip_filter: Option<PathBuf>,
     /// Upload at most so many bytes per second: 500K, 5MiB (of 1024 each)
     #[arg(long, value_name = "RATE", value_parser = size, allow_negative_numbers = true)]
     pub(crate) limit_up: Option<u64>,
@@ -198,7 +201,7 @@ pub(crate) struct Show {
 
 /// Compare files on disk with a torrent.
 ///
-/// Prints a line for each file that is damaged or missing. Exit status 0: all is right; 1: it is not.
+/// Prints a line for each file that is damaged, missing or unreadable. Exit status 0: all is right; 1: it is not.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// The torrent file
@@ -210,6 +213,12 @@ pub(crate) struct Verify {
     /// Threads that hash [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
     pub(crate) threads: Option<u16>,
+    /// Read at most so many bytes per second: 500K, 50MiB (of 1024 each)
+    #[arg(long, value_name = "RATE", value_parser = size, allow_negative_numbers = true)]
+    pub(crate) rate: Option<u64>,
+    /// Give way to other programs, for the processor and for the disk
+    #[arg(long)]
+    pub(crate) low_priority: bool,
 }
 
 /// Run a tracker.

@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -33,6 +35,24 @@ impl Interrupt {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// Ends the process some seconds after it was asked to end, if it has not. For work whose threads may
+    /// wait for a disk or a server that does not answer: no flag reaches them there.
+    ///
+    /// # Errors
+    /// If the system gives us no thread.
+    pub(crate) fn insist(&self) -> io::Result<()> {
+        let Self(flag) = self.clone();
+        let wait = move || {
+            while !flag.load(Ordering::Relaxed) {
+                thread::sleep(TICK);
+            }
+            thread::sleep(PATIENCE);
+            std::process::exit(INTERRUPTED);
+        };
+        thread::Builder::new().name("interrupt".to_owned()).spawn(wait)?;
+        Ok(())
+    }
+
     /// For work that looks at it now and then.
     pub(crate) fn flag(&self) -> &AtomicBool {
         &self.0
@@ -41,3 +61,6 @@ impl Interrupt {
 
 /// The exit status of an interrupted command.
 pub(crate) const INTERRUPTED: i32 = 130;
+const TICK: Duration = Duration::from_millis(100);
+/// More than any work needs between two looks at the flag.
+const PATIENCE: Duration = Duration::from_secs(2);

@@ -5,30 +5,48 @@ use serde_json::{Value, json};
 
 /// An event of the session.
 pub(crate) fn event(event: &Event) -> Value {
-    let (name, mut value) = match &event.kind {
-        EventKind::StateChanged(state) => ("state", state_fields(state)),
-        EventKind::PieceVerified(piece) => ("piece_verified", json!({ "piece": piece.0 })),
-        EventKind::PieceFailed(piece) => ("piece_failed", json!({ "piece": piece.0 })),
-        EventKind::Completed => ("completed", json!({})),
-        EventKind::TrackerAnswered { url, peers } => {
-            ("tracker_answered", json!({ "url": url, "peers": peers }))
+    let mut value = match &event.kind {
+        EventKind::StateChanged(state) => state_fields(state),
+        EventKind::PieceVerified(piece) | EventKind::PieceFailed(piece) => {
+            json!({ "piece": piece.0 })
         }
-        EventKind::TrackerFailed { url, error } => {
-            ("tracker_failed", json!({ "url": url, "error": error }))
+        EventKind::Completed => json!({}),
+        EventKind::TrackerAnswered { url, peers, .. } => json!({ "url": url, "peers": peers }),
+        EventKind::TrackerWarned { url, warning } => json!({ "url": url, "warning": warning }),
+        EventKind::TrackerFailed { url, error, times_in_row, .. } => {
+            json!({ "url": url, "error": error, "times_in_row": times_in_row })
         }
-        EventKind::PeerConnected { addr } => {
-            ("peer_connected", json!({ "addr": addr.to_string() }))
+        EventKind::ConnectionOpened { addr, .. } | EventKind::PeerConnected { addr, .. } => {
+            json!({ "addr": addr.to_string() })
         }
-        EventKind::PeerDisconnected { addr, reason } => {
-            ("peer_disconnected", json!({ "addr": addr.to_string(), "reason": reason }))
+        EventKind::PeerDisconnected { addr, reason, detail, .. } => {
+            json!({ "addr": addr.to_string(), "reason": detail, "code": reason.code() })
         }
-        EventKind::PeerBanned { ip } => ("peer_banned", json!({ "ip": ip.to_string() })),
-        EventKind::DiskFailed(error) => ("disk_failed", json!({ "error": error })),
-        EventKind::Lagged(count) => ("lagged", json!({ "count": count })),
-        other => ("other", json!({ "text": format!("{other:?}") })),
+        EventKind::PeerFailed { addr, fault } => {
+            json!({ "addr": addr.to_string(), "fault": fault.to_string() })
+        }
+        EventKind::InvalidRequest { addr, block, fault } => json!({
+            "addr": addr.to_string(),
+            "piece": block.piece.0,
+            "offset": block.offset,
+            "length": block.len,
+            "fault": fault.to_string(),
+        }),
+        EventKind::IpFiltered { addr, rule, .. } => {
+            json!({ "addr": addr.to_string(), "rule": rule })
+        }
+        EventKind::FileFailed { path, error, .. } => {
+            json!({ "path": path.to_string_lossy(), "error": error })
+        }
+        EventKind::PeerBanned { ip } => json!({ "ip": ip.to_string() }),
+        EventKind::DiskFailed(error) => json!({ "error": error }),
+        EventKind::Lagged(count) => json!({ "count": count }),
+        other => json!({ "text": format!("{other:?}") }),
     };
-    value["event"] = name.into();
-    value["torrent"] = event.torrent.to_string().into();
+    value["event"] = event.kind.name().into();
+    if let Some(torrent) = event.torrent {
+        value["torrent"] = torrent.to_string().into();
+    }
     value
 }
 
@@ -69,6 +87,7 @@ fn state_fields(state: &TorrentState) -> Value {
         TorrentState::Paused => json!({ "state": "paused" }),
         TorrentState::Failed(error) => json!({ "state": "failed", "error": error }),
         TorrentState::Stopped => json!({ "state": "stopped" }),
+        TorrentState::Removed => json!({ "state": "removed" }),
         other => json!({ "state": format!("{other:?}") }),
     }
 }

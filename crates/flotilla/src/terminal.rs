@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use console::Term;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use torrent::text::Clean;
 
 /// Standard output and standard error, and the lines at the bottom that change.
 #[derive(Debug)]
@@ -122,14 +123,9 @@ impl Terminal {
     }
 }
 
-/// Text without anything that a terminal obeys: control characters, and marks that turn the
-/// direction of writing.
+/// Text without anything that a terminal obeys.
 fn clean(text: &str) -> String {
-    let is_harmless = |c: char| {
-        !c.is_control()
-            && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
-    };
-    text.chars().map(|c| if is_harmless(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
+    Clean(text).to_string()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 
 /// The ports to try, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Ports(pub(crate) std::ops::RangeInclusive<u16>);
+pub(crate) struct Ports(pub(crate) Vec<std::ops::RangeInclusive<u16>>);
 
 /// `500`, `64k`, `5M`, `5MB`, `5MiB`, `1.5G`: a letter always counts by 1024.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
@@ -68,17 +68,20 @@ pub(crate) fn ratio(text: &str) -> Result<f64, String> {
     if (0.0..=1e6).contains(&ratio) { Ok(ratio) } else { Err("from 0 to 1000000".to_owned()) }
 }
 
-/// `6881`, `6881-6889`, `0` for any.
+/// `6881`, `6881-6889`, `0` for any; several, joined by commas.
 pub(crate) fn ports(text: &str) -> Result<Ports, String> {
     let port = |text: &str| text.trim().parse::<u16>().map_err(|_error| PORTS_HELP.to_owned());
-    let (first, last) = match text.split_once('-') {
-        Some((first, last)) => (port(first)?, port(last)?),
-        None => (port(text)?, port(text)?),
+    let range = |text: &str| {
+        let (first, last) = match text.split_once('-') {
+            Some((first, last)) => (port(first)?, port(last)?),
+            None => (port(text)?, port(text)?),
+        };
+        if first > last || (first == 0 && last > 0) {
+            return Err(PORTS_HELP.to_owned());
+        }
+        Ok(first..=last)
     };
-    if first > last || (first == 0 && last > 0) {
-        return Err(PORTS_HELP.to_owned());
-    }
-    Ok(Ports(first..=last))
+    text.split(',').map(range).collect::<Result<_, _>>().map(Ports)
 }
 
 /// Trackers of one tier, joined by commas.
@@ -151,7 +154,8 @@ fn glob_set(patterns: &[String]) -> Result<GlobSet, String> {
 
 const SIZE_HELP: &str = "a number with K, M, G or T, as in 5MiB";
 const SIZE_MAX: f64 = (1_u64 << 50) as f64;
-const PORTS_HELP: &str = "a port as in 6881, or a range as in 6881-6999";
+const PORTS_HELP: &str =
+    "a port as in 6881, a range as in 6881-6999, or several as in 6881,7000-7010";
 
 #[cfg(test)]
 mod tests {
@@ -189,12 +193,13 @@ mod tests {
         assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
         assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
         assert!(duration("2x").is_err() && duration("-1s").is_err() && duration("").is_err());
-        assert_eq!(ports("6881"), Ok(Ports(6881..=6881)));
-        assert_eq!(ports("10-20"), Ok(Ports(10..=20)));
+        assert_eq!(ports("6881"), Ok(Ports(vec![6881..=6881])));
+        assert_eq!(ports("10-20,5"), Ok(Ports(vec![10..=20, 5..=5])));
         assert!(
             ports("20-10").is_err()
                 && ports("70000").is_err()
                 && ports("0-5").is_err()
+                && ports("1,,2").is_err()
                 && ports("").is_err()
         );
         assert_eq!(ratio("1.5"), Ok(1.5));

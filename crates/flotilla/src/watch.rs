@@ -1,10 +1,10 @@
 //! Follows torrents until each is where it should be, and shows how they stand meanwhile.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use engine::{Event, EventKind, Session, Torrent, TorrentState, TorrentStatus};
+use engine::{Event, EventKind, Events, Session, Torrent, TorrentState, TorrentStatus};
 use serde_json::json;
 use torrent::InfoHash;
 
@@ -19,7 +19,7 @@ pub(crate) struct Watch<'a> {
     terminal: &'a Terminal,
     interrupt: Interrupt,
     session: Session,
-    events: Receiver<Event>,
+    events: Events,
     torrents: Vec<Watched>,
     is_json: bool,
     told_at: Option<Instant>,
@@ -96,7 +96,7 @@ impl<'a> Watch<'a> {
         let its = |watched: &&mut Watched| watched.torrent.info_hash() == info_hash;
         if let Some(watched) = self.torrents.iter_mut().find(its) {
             watched.has_failed = true;
-            watched.torrent.pause()?;
+            watched.torrent.stop()?;
         }
         Ok(())
     }
@@ -105,8 +105,12 @@ impl<'a> Watch<'a> {
         self.torrents.iter().map(|watched| &watched.torrent)
     }
 
-    /// Follows all torrents until each has failed or is where `is_there` says that it should be.
-    pub(crate) fn follow(&mut self, is_there: impl Fn(&TorrentStatus) -> bool) -> Outcome {
+    /// Follows all torrents until each has failed or is where `is_there` says that it should be. That is
+    /// asked of each of them, again and again.
+    pub(crate) fn follow(
+        &mut self,
+        is_there: impl Fn(&Torrent, &TorrentStatus) -> bool,
+    ) -> Outcome {
         loop {
             while let Ok(event) = self.events.try_recv() {
                 self.event(&event);
@@ -115,11 +119,10 @@ impl<'a> Watch<'a> {
             for (watched, status) in self.torrents.iter_mut().zip(&statuses) {
                 watched.look(status);
             }
-            let is_settled = self
-                .torrents
-                .iter()
-                .zip(&statuses)
-                .all(|(watched, status)| watched.has_failed || is_there(status));
+            let is_underway = |(watched, status): &(&Watched, &Arc<TorrentStatus>)| {
+                !watched.has_failed && !is_there(&watched.torrent, status)
+            };
+            let is_settled = self.torrents.iter().zip(&statuses).filter(is_underway).count() == 0;
             self.show(&statuses, is_settled);
             if is_settled {
                 let has_failed = self.torrents.iter().any(|watched| watched.has_failed);
@@ -175,8 +178,10 @@ impl<'a> Watch<'a> {
 
     fn event(&mut self, event: &Event) {
         self.tell(|| json::event(event));
-        let Some(at) =
-            self.torrents.iter().position(|watched| watched.torrent.info_hash() == event.torrent)
+        let Some(at) = self
+            .torrents
+            .iter()
+            .position(|watched| Some(watched.torrent.info_hash()) == event.torrent)
         else {
             return;
         };
@@ -240,7 +245,9 @@ impl<'a> Watch<'a> {
 impl Watched {
     fn look(&mut self, status: &TorrentStatus) {
         match status.state {
-            TorrentState::Checking { .. } | TorrentState::Paused => self.before = status.downloaded,
+            TorrentState::Checking { .. } | TorrentState::Stopped => {
+                self.before = status.downloaded;
+            }
             // Its event may have been lost.
             TorrentState::Failed(_) => self.has_failed = true,
             _ => {}
@@ -297,6 +304,7 @@ fn table(statuses: &[Arc<TorrentStatus>], rows: usize, columns: usize) -> Vec<St
             }
             TorrentState::Seeding => (1.0, Some("seed")),
             TorrentState::Paused => (status.progress(), Some("paused")),
+            TorrentState::Stopped => (status.progress(), Some("stopped")),
             TorrentState::Failed(_) => (status.progress(), Some("failed")),
             _ => (status.progress(), None),
         };

@@ -108,7 +108,7 @@ fn verify_tells_each_file_that_is_not_right() {
     fixture.run(&["verify", "payload.torrent"]).assert_status(0);
     let mut bytes = made_up(1_200_001);
     bytes[600_000] ^= 1;
-    fs::write(fixture.path("payload/ünï/cödé 漢字.dat"), bytes).unwrap();
+    fs::write(fixture.path("payload/ünï/cödé 漢字.dat"), &bytes).unwrap();
     fs::write(fixture.path("payload/z"), made_up(99)).unwrap();
     fs::remove_file(fixture.path("payload/empty")).unwrap();
     let ran = fixture.run(&["verify", "payload.torrent"]);
@@ -122,9 +122,26 @@ fn verify_tells_each_file_that_is_not_right() {
     ] {
         assert!(ran.out().contains(line), "{line:?} is not in {}", ran.out());
     }
+    bytes.push(0);
+    fs::write(fixture.path("payload/ünï/cödé 漢字.dat"), bytes).unwrap();
+    let ran = fixture.run(&["verify", "payload.torrent"]);
+    let line = "payload/ünï/cödé 漢字.dat: too long by 1 B, damaged in ";
+    assert!(ran.out().contains(line), "{line:?} is not in {}", ran.out());
     fixture
         .run(&["verify", "payload.torrent", "no-such-folder"])
         .assert_complains(1, "no-such-folder");
+}
+
+#[test]
+fn verify_tells_what_cannot_be_read_and_checks_the_rest() {
+    let fixture = Fixture::with_torrent();
+    fs::remove_file(fixture.path("payload/z")).unwrap();
+    fs::create_dir(fixture.path("payload/z")).unwrap();
+    let ran = fixture.run(&["verify", "payload.torrent", "--rate", "1G", "--low-priority"]);
+    ran.assert_status(1);
+    for line in ["payload/z: ", "is in the way: it is not a file", "1 of 5 files not right"] {
+        assert!(ran.out().contains(line), "{line:?} is not in {}", ran.out());
+    }
 }
 
 /// A torrent file with this info dictionary.
@@ -241,6 +258,20 @@ fn a_port_in_use_is_named_and_the_next_of_a_range_is_taken() {
     let mut seeder = fixture.start(&[&arguments[..], &[&range]].concat());
     let addr = seeder.wait_for("listening")["addrs"][0].as_str().unwrap().to_owned();
     assert_ne!(addr, taken.local_addr().unwrap().to_string());
+}
+
+#[test]
+fn a_list_of_addresses_is_used_as_far_as_it_makes_sense_and_named_where_it_does_not() {
+    let fixture = Fixture::with_torrent();
+    let arguments = |list| {
+        let seed = ["seed", "payload", "-t", "payload.torrent", "--no-state"];
+        [&seed[..], &["--bind", "127.0.0.1", "--port", "0", "--ip-filter", list]].concat()
+    };
+    fixture.run(&arguments("no.dat")).assert_complains(1, "no.dat");
+    fs::write(fixture.path("bad.dat"), "nonsense\n").unwrap();
+    fixture.run(&arguments("bad.dat")).assert_complains(1, "bad.dat: line 1: ");
+    fs::write(fixture.path("good.dat"), "nonsense\n10.0.0.0/8\n").unwrap();
+    fixture.start(&arguments("good.dat")).wait_for("listening");
 }
 
 #[test]

@@ -33,6 +33,9 @@ pub enum PeerFault {
     /// Data that we never asked for, too often.
     #[error("data that was never asked for")]
     UnrequestedData,
+    /// A `reject` that names a piece past the end of the torrent.
+    #[error("reject of a piece that there is not")]
+    RejectOfUnknownPiece,
     /// A `reject` of a request that we never made.
     #[error("reject of a request that was never made")]
     UnexpectedReject,

@@ -63,6 +63,11 @@ impl TokenBucket {
         Self { rate, tokens: rate.map_or(0.0, burst), at: now }
     }
 
+    /// The limit, in bytes per second; `None` is no limit.
+    pub const fn rate(&self) -> Option<u64> {
+        self.rate
+    }
+
     /// What may be spent now, in bytes; `u64::MAX` without a limit.
     pub fn available(&self, now: Instant) -> u64 {
         match self.rate {

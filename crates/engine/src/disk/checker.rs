@@ -1,14 +1,20 @@
 //! Hashing what is on the disk, on as many threads as the caller likes.
 
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
-use sha1::{Digest as _, Sha1};
+use sha_lanes::Sha1Lanes;
 use torrent::PieceIndex;
 use torrent::metainfo::{FileLayout, Metainfo};
 
+use super::crew::Crew;
+use super::lanes::{Batch, Outcome, Scratch, batch_len};
+use super::storage::Unreadable;
+use super::throttle::Throttle;
 use super::{DiskError, FilePool, Storage, StorageOptions};
 
 /// What was found of a piece.
@@ -20,41 +26,103 @@ pub enum PieceState {
     Bad,
     /// Some of it was never written, or its file is gone or too short.
     Missing,
+    /// Some of it is on a file that cannot be read, or not by us.
+    Unreadable,
 }
 
-/// Hashes `pieces` on `threads` threads, and calls `on_piece` for each from one of them, in no certain order.
-///
-/// Each thread takes a few megabytes of neighbouring pieces at a time, so that a disk with a moving head streams.
-/// When `cancel` is set, the call ends soon, as if the remaining pieces had not been asked for.
+/// How a check is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckOptions {
+    /// Threads that hash at once, and a few others that read for them; 0 counts as 1. Default: one for each core.
+    pub threads: usize,
+    /// How many bytes are read a second, by all threads together. Default: as many as can be.
+    pub rate: Option<u64>,
+    /// The threads give way to everybody else's, for the processor and for the disk. Default: no.
+    pub low_priority: bool,
+}
+
+impl Default for CheckOptions {
+    fn default() -> Self {
+        let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Self { threads, rate: None, low_priority: false }
+    }
+}
+
+/// What a check has to say beyond the state of each piece.
+#[derive(Debug, Default)]
+pub struct CheckReport {
+    /// The files that could not be read, by their index: the first piece that was hit, and why. A file that is
+    /// missing or too short is none of them.
+    pub unreadable: BTreeMap<usize, (PieceIndex, DiskError)>,
+}
+
+impl CheckReport {
+    fn add(&mut self, piece: PieceIndex, Unreadable { file, error }: Unreadable) {
+        let is_first = self.unreadable.get(&file).is_none_or(|(first, _)| piece < *first);
+        if is_first {
+            self.unreadable.insert(file, (piece, error));
+        }
+    }
+}
+
+/// Hashes a batch of pieces in the calling thread: the states of all, in order. [`batch_len`] pieces that are
+/// neighbours are hashed fastest.
 ///
 /// # Errors
-/// What is wrong with the disk, apart from pieces that are not there. Threads end after the piece they are at.
+/// Why a piece cannot be read, if one cannot; [`DiskError::Cancelled`] soon after `cancel` is set. What was found
+/// by then is lost.
+pub fn check_batch(
+    storage: &Storage,
+    metainfo: &Metainfo,
+    pieces: &[PieceIndex],
+    crew: &Crew,
+    scratch: &mut Scratch,
+    cancel: &AtomicBool,
+) -> Result<Vec<(PieceIndex, PieceState)>, DiskError> {
+    let zeros = ZeroHashes::new(storage.layout());
+    let (mut states, mut report) = (Vec::with_capacity(pieces.len()), CheckReport::default());
+    let throttle = Throttle::new(None, cancel);
+    Batch { storage, pieces, next: &[] }.hash(
+        &mut crew.turn(),
+        scratch,
+        &throttle,
+        |piece, outcome| {
+            states.push((piece, state_of(metainfo, &zeros, piece, outcome, &mut report)));
+            Ok(())
+        },
+    )?;
+    match report.unreadable.into_values().min_by_key(|(piece, _)| *piece) {
+        Some((_, error)) => Err(error),
+        None => {
+            states.sort_unstable_by_key(|&(piece, _)| piece);
+            Ok(states)
+        }
+    }
+}
+
+/// Hashes `pieces` on threads of its own, and calls `on_piece` for each from one of them, in no certain order.
+/// A piece that cannot be read does not keep the others from being looked at.
+///
+/// Each thread takes a [batch](batch_len) of neighbouring pieces at a time, so that a disk with a moving head streams.
+///
+/// # Errors
+/// [`DiskError::Cancelled`] soon after `cancel` is set.
 pub fn check_pieces(
     storage: &Storage,
     metainfo: &Metainfo,
-    pieces: impl Iterator<Item = PieceIndex> + Send,
-    threads: usize,
+    pieces: &[PieceIndex],
+    options: &CheckOptions,
     cancel: &AtomicBool,
     on_piece: impl Fn(PieceIndex, PieceState) + Sync,
-) -> Result<(), DiskError> {
+) -> Result<CheckReport, DiskError> {
     let zeros = ZeroHashes::new(storage.layout());
-    for_each_piece(storage.layout(), pieces, threads, cancel, |piece, buf| {
-        let expected = metainfo.piece_hash(piece);
-        // A hole reads as zeros, and a piece may well be zeros; only if it is not, the hole says that it is missing.
-        let state = match storage.is_hole(piece) {
-            Ok(true) if zeros.of(piece) == expected => PieceState::Good,
-            Ok(true) => PieceState::Missing,
-            Ok(false) => match storage.hash(piece, buf)? {
-                Some(hash) if hash == expected => PieceState::Good,
-                Some(_) => PieceState::Bad,
-                None => PieceState::Missing,
-            },
-            Err(error) if error.is_absence() => PieceState::Missing,
-            Err(error) => return Err(error),
-        };
+    let report = Mutex::new(CheckReport::default());
+    hash_pieces(storage, pieces, options, cancel, |piece, outcome| {
+        let state = state_of(metainfo, &zeros, piece, outcome, &mut lock(&report));
         on_piece(piece, state);
         Ok(())
-    })
+    })?;
+    Ok(report.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// The hashes of all pieces of the files below `root`, to make a torrent of them. `on_progress` is called with the
@@ -73,63 +141,94 @@ pub fn hash_files(
     let options = StorageOptions {
         preallocate: false,
         wanted: vec![true; layout.files().len()],
-        part_path: std::path::PathBuf::new(),
+        part_path: PathBuf::new(),
     };
     let pool = Arc::new(FilePool::default());
     let storage = Storage::new(Arc::clone(layout), root.to_owned(), pool, options);
+    let zeros = ZeroHashes::new(layout);
     let hashes = Mutex::new(vec![[0; 20]; layout.piece_count() as usize]);
-    let pieces = (0..layout.piece_count()).map(PieceIndex);
-    for_each_piece(layout, pieces, threads, cancel, |piece, buf| {
-        let hash = storage.hash_or_absence(piece, buf)?;
-        hashes.lock().unwrap_or_else(PoisonError::into_inner)[piece.index()] = hash;
+    let pieces: Vec<PieceIndex> = (0..layout.piece_count()).map(PieceIndex).collect();
+    let check = CheckOptions { threads, ..CheckOptions::default() };
+    hash_pieces(&storage, &pieces, &check, cancel, |piece, outcome| {
+        let hash = match outcome {
+            Outcome::Hash(hash) => hash,
+            Outcome::Hole => zeros.of(piece),
+            Outcome::Unreadable(Unreadable { error, .. }) => return Err(error),
+        };
+        lock(&hashes)[piece.index()] = hash;
         on_progress(u64::from(layout.len_of(piece)));
         Ok(())
     })?;
-    if cancel.load(Ordering::Relaxed) {
-        return Err(DiskError::Cancelled);
-    }
     Ok(hashes.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Calls `job` for each piece, on `threads` threads, until one fails or `cancel` is set.
-fn for_each_piece(
-    layout: &FileLayout,
-    pieces: impl Iterator<Item = PieceIndex> + Send,
-    threads: usize,
-    cancel: &AtomicBool,
-    job: impl Fn(PieceIndex, &mut Vec<u8>) -> Result<(), DiskError> + Sync,
-) -> Result<(), DiskError> {
-    let batch_count = (BATCH_LEN / layout.piece_len()).max(1) as usize;
-    let pieces = Mutex::new(pieces);
-    let has_failed = AtomicBool::new(false);
-    let is_over = || cancel.load(Ordering::Relaxed) || has_failed.load(Ordering::Relaxed);
-    let work = || {
-        let mut buf = Vec::new();
-        while !is_over() {
-            let batch: Vec<_> = {
-                let mut pieces = pieces.lock().unwrap_or_else(PoisonError::into_inner);
-                pieces.by_ref().take(batch_count).collect()
-            };
-            if batch.is_empty() {
-                break;
-            }
-            for piece in batch {
-                if is_over() {
-                    break;
-                }
-                job(piece, &mut buf).inspect_err(|_| has_failed.store(true, Ordering::Relaxed))?;
-            }
+fn state_of(
+    metainfo: &Metainfo,
+    zeros: &ZeroHashes<'_>,
+    piece: PieceIndex,
+    outcome: Outcome,
+    report: &mut CheckReport,
+) -> PieceState {
+    let expected = metainfo.piece_hash(piece);
+    match outcome {
+        Outcome::Hash(hash) if hash == expected => PieceState::Good,
+        Outcome::Hash(_) => PieceState::Bad,
+        // A hole reads as zeros, and a piece may well be zeros; only if it is not, the hole says that it is missing.
+        Outcome::Hole if zeros.of(piece) == expected => PieceState::Good,
+        Outcome::Hole => PieceState::Missing,
+        Outcome::Unreadable(Unreadable { error, .. }) if error.is_absence() => PieceState::Missing,
+        Outcome::Unreadable(unreadable) => {
+            report.add(piece, unreadable);
+            PieceState::Unreadable
         }
-        Ok(())
+    }
+}
+
+/// Hashes pieces on threads of its own, and tells what came of each from any of them, until one fails.
+fn hash_pieces(
+    storage: &Storage,
+    pieces: &[PieceIndex],
+    options: &CheckOptions,
+    cancel: &AtomicBool,
+    tell: impl Fn(PieceIndex, Outcome) -> Result<(), DiskError> + Sync,
+) -> Result<(), DiskError> {
+    let (crew, threads) = (Crew::new(options.threads), Crew::threads(options.threads));
+    let throttle = Throttle::new(options.rate, cancel);
+    let (left, failure) = (Mutex::new(pieces), Mutex::new(None));
+    // Of few pieces each thread gets its share.
+    let share = batch_len(storage.layout()).min(pieces.len().div_ceil(options.threads.max(1)));
+    let take = || {
+        let mut left = lock(&left);
+        let (pieces, others) = left.split_at(share.min(left.len()));
+        *left = others;
+        Batch { storage, pieces, next: &others[..share.min(others.len())] }
+    };
+    let work = || {
+        if options.low_priority {
+            reactor::lower_priority(NICE, true);
+        }
+        let (mut turn, mut scratch) = (crew.turn(), Scratch::default());
+        let mut batch = take();
+        while !batch.pieces.is_empty() {
+            if let Err(error) = batch.hash(&mut turn, &mut scratch, &throttle, &tell) {
+                lock(&failure).get_or_insert(error);
+                throttle.stop();
+                return;
+            }
+            batch = take();
+        }
     };
     thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let first = work();
-        others.into_iter().fold(first, |result, other| {
-            let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            result.and(other)
-        })
-    })
+        let spawn = || {
+            let name = "checker".to_owned();
+            thread::Builder::new().name(name).spawn_scoped(scope, work)
+        };
+        let spawned = (0..threads).map_while(|_| spawn().ok()).count();
+        if spawned == 0 {
+            work();
+        }
+    });
+    failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
 /// The hashes that pieces of nothing but zeros have, made when first asked for.
@@ -153,15 +252,20 @@ impl<'a> ZeroHashes<'a> {
 
 fn hash_zeros(len: u32) -> [u8; 20] {
     let zeros = [0; 64 * 1024];
-    let mut sha1 = Sha1::new();
+    let mut sha1 = Sha1Lanes::new(1);
     let mut rest = len as usize;
     while rest > 0 {
         let now = rest.min(zeros.len());
-        sha1.update(&zeros[..now]);
+        sha1.update(&[&zeros[..now]]);
         rest -= now;
     }
-    sha1.finalize().into()
+    sha1.finish()[0]
 }
 
-/// How many bytes of neighbouring pieces a thread takes at a time.
-const BATCH_LEN: u32 = 4 * 1024 * 1024;
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that can panic is done under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How far a thread of low priority steps back: all the way.
+const NICE: u8 = 19;

@@ -2,9 +2,13 @@
 
 use std::fs::File;
 use std::io::IoSlice;
+#[cfg(not(target_vendor = "apple"))]
+use std::num::NonZeroU64;
 use std::path::Path;
 
 use bytes::Bytes;
+#[cfg(not(target_vendor = "apple"))]
+use rustix::fs::Advice;
 use rustix::io::{Errno, retry_on_intr};
 
 use super::DiskError;
@@ -46,6 +50,40 @@ pub(super) fn read_exact_at(file: &File, buf: &mut [u8], offset: u64) -> Result<
     }
     Ok(())
 }
+
+/// Fills as much of `buf` from `offset` of `file` as is in memory, without a wait for the disk. Returns
+/// how much that is.
+#[cfg(target_os = "linux")]
+pub(super) fn read_cached_at(file: &File, buf: &mut [u8], offset: u64) -> usize {
+    use std::io::IoSliceMut;
+
+    let at_once = rustix::io::ReadWriteFlags::NOWAIT;
+    // Whatever is wrong, a read that waits says it better.
+    rustix::io::preadv2(file, &mut [IoSliceMut::new(buf)], offset, at_once).unwrap_or(0)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn read_cached_at(_: &File, _: &mut [u8], _: u64) -> usize {
+    0
+}
+
+/// Whether the byte at `offset` of `file`, and so probably those behind it, would have to come from the disk.
+pub(super) fn is_cold(file: &File, offset: u64) -> bool {
+    read_cached_at(file, &mut [0], offset) == 0
+}
+
+/// Has the system read these bytes of `file` from the disk, without a wait for them.
+#[cfg(not(target_vendor = "apple"))]
+pub(super) fn read_ahead(file: &File, offset: u64, len: u32) {
+    for at in (0..len).step_by(AHEAD_LEN as usize) {
+        let len = NonZeroU64::new(u64::from(AHEAD_LEN.min(len - at)));
+        // It is advice: a system that does not take it reads all the same, later.
+        rustix::fs::fadvise(file, offset + u64::from(at), len, Advice::WillNeed).ok();
+    }
+}
+
+#[cfg(target_vendor = "apple")]
+pub(super) fn read_ahead(_: &File, _: u64, _: u32) {}
 
 /// The `len` bytes at `offset` of `file`, in a buffer that is filled once.
 pub(super) fn read_bytes_at(file: &File, len: u32, offset: u64) -> Result<Bytes, Fault> {
@@ -157,6 +195,10 @@ impl<'a> Gather<'a> {
 
 /// How many buffers are written in one call. More gain nothing, and each system has its own maximum.
 const SLICES_MAX: usize = 64;
+
+/// How much is asked for at once: of more, Linux forgets the rest if its read-ahead is set to that.
+#[cfg(not(target_vendor = "apple"))]
+const AHEAD_LEN: u32 = 128 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,5 @@
-//! The files that are open now, for all torrents together: a system lets a process have only so many.
+//! The files that are open now, for all torrents on a disk together: a system lets a process have only
+//! so many.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -6,14 +7,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::DiskError;
+use super::file_watch::{FileWatch, WatchedFile};
 
 /// Keeps the files used last open, up to a maximum, and closes the one that was not used for longest.
 ///
 /// A file in use is an [`Arc`] of its own, so that closing it here while another thread reads it is
 /// harmless: it is closed when that thread is done.
+///
+/// Whoever opens a file closes another, and that may take forever on a disk that hangs: so each disk has
+/// a pool of its own [`beside`](Self::beside) those of others, and they share the maximum evenly.
 #[derive(Debug)]
 pub struct FilePool {
-    open_max: usize,
+    /// Of all pools that have it together.
+    open_max: Arc<usize>,
     owners: AtomicU64,
     open: Mutex<Open>,
 }
@@ -32,6 +38,17 @@ struct Entry {
     file: Arc<File>,
     is_writable: bool,
     used: u64,
+    /// Those who hear of its end.
+    _watched: WatchedFile,
+}
+
+/// How a file is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileMode {
+    /// To be read.
+    Read,
+    /// To be read and written.
+    ReadWrite,
 }
 
 /// Which file: whose, and which of theirs.
@@ -44,8 +61,21 @@ pub(super) struct FileKey {
 impl FilePool {
     /// A pool that keeps at most `open_max` files open, but always the one in use.
     pub fn new(open_max: usize) -> Self {
-        let open_max = open_max.max(1);
+        Self::within(Arc::new(open_max))
+    }
+
+    /// A pool for other files, which has its part of the maximum from now on. What others have open beyond
+    /// theirs they close when they next open a file.
+    pub fn beside(&self) -> Self {
+        Self::within(Arc::clone(&self.open_max))
+    }
+
+    fn within(open_max: Arc<usize>) -> Self {
         Self { open_max, owners: AtomicU64::new(0), open: Mutex::default() }
+    }
+
+    fn share(&self) -> usize {
+        (*self.open_max / Arc::strong_count(&self.open_max)).max(1)
     }
 
     /// How many files are open now.
@@ -65,6 +95,7 @@ impl FilePool {
         &self,
         key: FileKey,
         for_writing: bool,
+        watch: &FileWatch,
         open: impl Fn() -> Result<File, DiskError>,
     ) -> Result<Arc<File>, DiskError> {
         if let Some(file) = self.lock().find(key, for_writing) {
@@ -79,10 +110,28 @@ impl FilePool {
             opened => opened?,
         };
         let file = Arc::new(file);
+        let entry = Entry {
+            file: Arc::clone(&file),
+            is_writable: for_writing,
+            used: 0,
+            _watched: watch.opened(key.file, for_writing),
+        };
         // Closing may take long too: what was pushed out leaves the lock first.
-        let closed = self.lock().keep(key, Arc::clone(&file), for_writing, self.open_max);
+        let closed = self.lock().keep(key, entry, self.share());
         drop(closed);
         Ok(file)
+    }
+
+    /// How each of the first `count` files of `owner` is open.
+    pub(super) fn modes(&self, owner: u64, count: usize) -> Vec<Option<FileMode>> {
+        let mut modes = vec![None; count];
+        let (first, last) = (FileKey { owner, file: 0 }, FileKey { owner, file: usize::MAX });
+        for (key, entry) in self.lock().files.range(first..=last) {
+            if let Some(mode) = modes.get_mut(key.file) {
+                *mode = Some(if entry.is_writable { FileMode::ReadWrite } else { FileMode::Read });
+            }
+        }
+        modes
     }
 
     /// Closes one file.
@@ -136,32 +185,26 @@ impl Open {
         Some(Arc::clone(&entry.file))
     }
 
-    fn keep(
-        &mut self,
-        key: FileKey,
-        file: Arc<File>,
-        is_writable: bool,
-        open_max: usize,
-    ) -> Vec<Arc<File>> {
+    fn keep(&mut self, key: FileKey, entry: Entry, open_max: usize) -> Vec<Entry> {
         let mut closed: Vec<_> = self.remove(key).into_iter().collect();
         closed.append(&mut self.shrink(open_max - 1));
         self.uses += 1;
         self.by_age.insert(self.uses, key);
-        self.files.insert(key, Entry { file, is_writable, used: self.uses });
+        self.files.insert(key, Entry { used: self.uses, ..entry });
         closed
     }
 
-    fn remove(&mut self, key: FileKey) -> Option<Arc<File>> {
+    fn remove(&mut self, key: FileKey) -> Option<Entry> {
         let entry = self.files.remove(&key)?;
         self.by_age.remove(&entry.used);
-        Some(entry.file)
+        Some(entry)
     }
 
-    fn shrink(&mut self, count: usize) -> Vec<Arc<File>> {
+    fn shrink(&mut self, count: usize) -> Vec<Entry> {
         let excess = self.files.len().saturating_sub(count);
         let oldest = std::iter::from_fn(|| {
             let (_, key) = self.by_age.pop_first()?;
-            self.files.remove(&key).map(|entry| entry.file)
+            self.files.remove(&key)
         });
         oldest.take(excess).collect()
     }
@@ -186,7 +229,7 @@ mod tests {
         let pool = FilePool::new(2);
         let opens = Cell::new(0);
         let use_file = |file| {
-            pool.file(key(file), false, || {
+            pool.file(key(file), false, &FileWatch::default(), || {
                 opens.set(opens.get() + 1);
                 null()
             })
@@ -201,10 +244,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_opened_on_one_disk_closes_nothing_on_another_and_all_share_the_maximum() {
+        let one = FilePool::new(4);
+        let open = |pool: &FilePool, file| {
+            pool.file(key(file), false, &FileWatch::default(), null).unwrap();
+        };
+        (0..4).for_each(|file| open(&one, file));
+        let other = one.beside();
+        (0..4).for_each(|file| open(&other, file));
+        assert_eq!((one.open_count(), other.open_count()), (4, 2));
+        open(&one, 4);
+        assert_eq!((one.open_count(), other.open_count()), (2, 2));
+        drop(other);
+        (0..4).for_each(|file| open(&one, file));
+        assert_eq!(one.open_count(), 4);
+    }
+
+    #[test]
     fn a_file_pushed_out_while_in_use_stays_usable() {
         let pool = FilePool::new(1);
-        let first = pool.file(key(0), false, null).unwrap();
-        pool.file(key(1), false, null).unwrap();
+        let first = pool.file(key(0), false, &FileWatch::default(), null).unwrap();
+        pool.file(key(1), false, &FileWatch::default(), null).unwrap();
         assert_eq!(Arc::strong_count(&first), 1);
         assert!(first.metadata().is_ok());
     }
@@ -212,10 +272,13 @@ mod tests {
     #[test]
     fn opens_again_to_write_but_not_to_read() {
         let pool = FilePool::default();
-        let read = pool.file(key(0), false, null).unwrap();
-        let write = pool.file(key(0), true, null).unwrap();
+        let read = pool.file(key(0), false, &FileWatch::default(), null).unwrap();
+        let write = pool.file(key(0), true, &FileWatch::default(), null).unwrap();
         assert!(!Arc::ptr_eq(&read, &write));
-        assert!(Arc::ptr_eq(&write, &pool.file(key(0), false, null).unwrap()));
+        assert!(Arc::ptr_eq(
+            &write,
+            &pool.file(key(0), false, &FileWatch::default(), null).unwrap()
+        ));
         assert_eq!(pool.open_count(), 1);
     }
 
@@ -223,14 +286,14 @@ mod tests {
     fn gives_up_half_when_the_system_has_no_more() {
         let pool = FilePool::new(8);
         for file in 0..8 {
-            pool.file(key(file), false, null).unwrap();
+            pool.file(key(file), false, &FileWatch::default(), null).unwrap();
         }
         let is_first = Cell::new(true);
         let open = || match is_first.replace(false) {
             true => Err(DiskError::TooManyOpen { path: "f".into() }),
             false => null(),
         };
-        pool.file(key(8), false, open).unwrap();
+        pool.file(key(8), false, &FileWatch::default(), open).unwrap();
         assert_eq!(pool.open_count(), 5);
     }
 
@@ -239,7 +302,7 @@ mod tests {
         let pool = FilePool::default();
         let (a, b) = (pool.new_owner(), pool.new_owner());
         for (owner, file) in [(a, 0), (a, 7), (b, 0)] {
-            pool.file(FileKey { owner, file }, false, null).unwrap();
+            pool.file(FileKey { owner, file }, false, &FileWatch::default(), null).unwrap();
         }
         pool.close_all(a);
         assert_eq!(pool.open_count(), 1);

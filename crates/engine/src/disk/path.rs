@@ -2,8 +2,8 @@
 //!
 //! A torrent's paths are made safe when it is parsed; what that cannot see is what already lies on the
 //! disk. A symbolic link in the download folder would lead a harmless path out of it, so each folder on
-//! the way is opened from the one before it, without following links. The download folder itself may
-//! be reached through as many links as its owner likes.
+//! the way is opened from the one before it, without following links: by the kernel in one call where it
+//! can, else by us. The download folder itself may be reached through as many links as its owner likes.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -21,6 +21,9 @@ use super::DiskError;
 pub(super) enum Access {
     /// To be read; it must be there.
     Read,
+    /// To be read past the system's cache, where the system and the file system can do that.
+    #[cfg(target_os = "linux")]
+    ReadDirect,
     /// To be read and written; it must be there.
     Write,
     /// To be read and written; made, with the folders on the way, if it is not there.
@@ -41,28 +44,54 @@ impl Access {
 /// # Errors
 /// [`DiskError::UnsafePath`] names the link that was in the way.
 pub(super) fn open_below(root: &Path, below: &Path, access: Access) -> Result<File, DiskError> {
-    let (parent, name) = open_parent(root, below, access.creates())?;
-    let path = root.join(below);
-    let fail = |errno| Err(not_opened(&parent, name, &path, errno, "file"));
-    // Without NONBLOCK, opening a named pipe that someone put here would wait for its other end.
-    let flags = OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let (flags, mode) = match access {
-        Access::Read => (flags | OFlags::RDONLY, Mode::empty()),
-        Access::Write => (flags | OFlags::RDWR, Mode::empty()),
-        Access::Create { is_executable } => {
-            let mode = if is_executable { 0o777 } else { 0o666 };
-            (flags | OFlags::RDWR | OFlags::CREATE, Mode::from_raw_mode(mode))
-        }
+    let at_once = if access == Access::Read { open_at_once(root, below) } else { None };
+    let file = match at_once {
+        Some(file) => file,
+        None => open_step_by_step(root, below, access)?,
     };
-    let file = match rustix::io::retry_on_intr(|| rustix::fs::openat(&parent, name, flags, mode)) {
-        Ok(file) => file,
-        Err(errno) => return fail(errno),
-    };
-    let stat = rustix::fs::fstat(&file).map_err(|errno| DiskError::from_errno(&path, errno))?;
+    let path = || root.join(below);
+    let stat = rustix::fs::fstat(&file).map_err(|errno| DiskError::from_errno(&path(), errno))?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Ok(File::from(file)),
-        _ => Err(DiskError::InTheWay { path, wanted: "file" }),
+        _ => Err(DiskError::InTheWay { path: path(), wanted: "file" }),
     }
+}
+
+fn open_step_by_step(root: &Path, below: &Path, access: Access) -> Result<OwnedFd, DiskError> {
+    let (parent, name) = open_parent(root, below, access.creates())?;
+    let (flags, mode) = match access {
+        Access::Read => (OFlags::RDONLY, Mode::empty()),
+        #[cfg(target_os = "linux")]
+        Access::ReadDirect => (OFlags::RDONLY | OFlags::DIRECT, Mode::empty()),
+        Access::Write => (OFlags::RDWR, Mode::empty()),
+        Access::Create { is_executable } => {
+            let mode = if is_executable { 0o777 } else { 0o666 };
+            (OFlags::RDWR | OFlags::CREATE, Mode::from_raw_mode(mode))
+        }
+    };
+    let flags = flags | FILE_FLAGS;
+    rustix::io::retry_on_intr(|| rustix::fs::openat(&parent, name, flags, mode))
+        .map_err(|errno| not_opened(&parent, name, &root.join(below), errno, "file"))
+}
+
+/// Opens a file to be read in one call, if the system can look after links by itself and all is well.
+/// What is wrong is found out step by step.
+#[cfg(target_os = "linux")]
+fn open_at_once(root: &Path, below: &Path) -> Option<OwnedFd> {
+    use rustix::fs::ResolveFlags;
+
+    if !below.components().all(|component| matches!(component, Component::Normal(_))) {
+        return None;
+    }
+    let folder = open_root(root, false).ok()?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let flags = OFlags::RDONLY | FILE_FLAGS;
+    rustix::fs::openat2(&folder, below, flags, Mode::empty(), resolve).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_at_once(_: &Path, _: &Path) -> Option<OwnedFd> {
+    None
 }
 
 /// What lies at `root`/`below`: its length and time of last change; `None` if nothing does.
@@ -178,6 +207,10 @@ pub(super) fn split(path: &Path) -> (PathBuf, PathBuf) {
     (folder, path.file_name().map(PathBuf::from).unwrap_or_default())
 }
 
+/// Without NONBLOCK, opening a named pipe that someone put here would wait for its other end.
+const FILE_FLAGS: OFlags =
+    OFlags::CLOEXEC.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+
 /// A folder is opened only to open what is in it, for which Linux asks no permission to list it.
 #[cfg(target_os = "linux")]
 const FOLDER_FLAGS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -232,9 +265,13 @@ mod tests {
     #[test]
     fn refuses_to_climb() {
         let dir = tempfile::tempdir().unwrap();
-        for below in ["../f", "a/../../f", "/etc/passwd", "a/.."] {
-            let error = open_below(dir.path(), Path::new(below), CREATE).unwrap_err();
-            assert!(matches!(error, DiskError::UnsafePath { .. }), "{below}: {error}");
+        fs::create_dir(dir.path().join("a")).unwrap();
+        fs::write(dir.path().join("f"), "").unwrap();
+        for below in ["../f", "a/../../f", "/etc/passwd", "a/..", "a/../f"] {
+            for access in [CREATE, Access::Read] {
+                let error = open_below(dir.path(), Path::new(below), access).unwrap_err();
+                assert!(matches!(error, DiskError::UnsafePath { .. }), "{below}: {error}");
+            }
         }
     }
 

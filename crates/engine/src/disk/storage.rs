@@ -1,8 +1,10 @@
 //! One torrent's bytes on the disk: pieces in, pieces out, spread over its files.
 
 use std::io::IoSlice;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
@@ -11,9 +13,11 @@ use torrent::metainfo::{FileLayout, Span};
 use torrent::{Block, PieceIndex};
 
 use super::file_io::Gather;
+use super::file_watch::FileWatch;
+use super::gate::Gate;
 use super::part_file::{PartFile, Segment};
-use super::torrent_files::TorrentFiles;
-use super::{DiskError, FilePool, FileStamp};
+use super::torrent_files::{OpenFile, TorrentFiles};
+use super::{DiskError, FileMode, FilePool, FileStamp};
 
 /// The files of one torrent below its download folder.
 ///
@@ -35,6 +39,8 @@ pub struct Storage {
     preallocate: bool,
     /// Taken before `part` if both are.
     wanted: RwLock<Vec<bool>>,
+    /// The number of the latest wish that was heard; changed under the lock of `wanted`.
+    wish: AtomicU64,
     /// `None` if there is to be no part file.
     part_path: Option<PathBuf>,
     /// `None` until it has been looked at.
@@ -43,6 +49,30 @@ pub struct Storage {
     part_state: AtomicU8,
     /// Whether no byte of a wanted file is in the part file.
     is_settled: AtomicBool,
+    gate: Gate,
+}
+
+/// Where a thread reads on: the file that it had open last.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cursor {
+    open: Option<Rc<OpenFile>>,
+}
+
+impl Cursor {
+    fn file(&mut self, storage: &Storage, file: usize) -> Result<&OpenFile, DiskError> {
+        let open = match self.open.take().filter(|open| open.index == file) {
+            Some(open) => open,
+            None => Rc::new(storage.files.open_to_read(file)?),
+        };
+        Ok(self.open.insert(open))
+    }
+}
+
+/// Why bytes cannot be read, and which file they are of.
+#[derive(Debug)]
+pub(super) struct Unreadable {
+    pub(super) file: usize,
+    pub(super) error: DiskError,
 }
 
 /// How a torrent is to be stored.
@@ -75,12 +105,20 @@ impl Storage {
         Self {
             preallocate,
             wanted: RwLock::new(wanted),
+            wish: AtomicU64::new(0),
             part_path: has_part.then(|| root.join(part_path)),
             files: TorrentFiles::new(layout, root, pool),
             part: Mutex::new(None),
             part_state: AtomicU8::new(if has_part { PART_UNKNOWN } else { PART_EMPTY }),
             is_settled: AtomicBool::new(!has_part),
+            gate: Gate::default(),
         }
+    }
+
+    /// Tells `watch` what is done with the files.
+    pub(crate) fn watched_by(mut self, watch: FileWatch) -> Self {
+        self.files.watch = watch;
+        self
     }
 
     /// Where the pieces lie in the files.
@@ -93,10 +131,16 @@ impl Storage {
         self.files.root()
     }
 
+    /// Whether files get their full length at once.
+    pub(crate) const fn preallocates(&self) -> bool {
+        self.preallocate
+    }
+
     /// Writes `data`, one buffer after another, from `offset` of `piece` on.
     ///
     /// # Errors
-    /// Some of the bytes may have been written nevertheless.
+    /// Some of the bytes may have been written nevertheless; none if it is [`DiskError::Cancelled`], since a check
+    /// [looks](Self::freeze) at them.
     ///
     /// # Panics
     /// If the bytes do not lie within the piece.
@@ -106,6 +150,7 @@ impl Storage {
             return Ok(());
         }
         let len = self.checked_len(piece, offset, len);
+        let _passage = self.gate.enter()?;
         let wanted = self.settled()?;
         let mut gather = Gather::new(data);
         for span in self.layout().spans(piece, offset, len) {
@@ -215,16 +260,21 @@ impl Storage {
     }
 
     /// Changes which files are wanted. Bytes in the part file that belong in a file that is wanted now are
-    /// moved there; a file that is no longer wanted stays as it is.
+    /// moved there; a file that is no longer wanted stays as it is. Wishes are numbered: one that comes after
+    /// one of a higher number changes nothing.
     ///
     /// # Errors
     /// The files are wanted nevertheless, and no byte is lost: the next call that writes tries again to move them.
     ///
     /// # Panics
     /// Unless `wanted` has an entry for each file.
-    pub fn set_wanted(&self, wanted: Vec<bool>) -> Result<(), DiskError> {
+    pub fn set_wanted(&self, number: u64, wanted: Vec<bool>) -> Result<(), DiskError> {
         assert_eq!(wanted.len(), self.layout().files().len(), "each file is wanted or not");
         let mut current = self.wanted.write().unwrap_or_else(PoisonError::into_inner);
+        // Threads may come here in another order than they were told.
+        if self.wish.fetch_max(number, Ordering::AcqRel) > number {
+            return Ok(());
+        }
         let before = std::mem::replace(&mut *current, wanted);
         self.is_settled.store(self.part_path.is_none(), Ordering::Release);
         self.settle(&current)?;
@@ -244,6 +294,11 @@ impl Storage {
             }
         };
         (0..self.layout().files().len()).map(stamp).collect()
+    }
+
+    /// How each file is open at this moment; `None` if it is closed.
+    pub fn file_modes(&self) -> Vec<Option<FileMode>> {
+        self.files.modes()
     }
 
     /// Cuts off what wanted files have past their end: a longer file was there before. To be called when all of
@@ -280,17 +335,140 @@ impl Storage {
         }
     }
 
+    /// Lets no more be written, and waits until what is under way has been: a check is about to look. Until
+    /// [`thaw`](Self::thaw), [`write`](Self::write) says [`DiskError::Cancelled`].
+    ///
+    /// Returns `false` if the check is over, and lets be written whatever `thaw` did: whoever ends the check sets
+    /// `is_over` before it calls that.
+    pub fn freeze(&self, is_over: &AtomicBool) -> bool {
+        self.gate.close(is_over)
+    }
+
+    /// Lets be written again.
+    pub fn thaw(&self) {
+        self.gate.open();
+    }
+
+    /// Closes all files until they are needed again. What other programs do to them meanwhile is noticed.
+    pub fn let_go(&self) {
+        self.files.let_go();
+    }
+
     /// Whether all of `piece` is known to be zeros that were never written. Where the system does not say, `false`.
-    pub(super) fn is_hole(&self, piece: PieceIndex) -> Result<bool, DiskError> {
-        if self.part_state.load(Ordering::Acquire) != PART_EMPTY {
-            return Ok(false);
-        }
+    pub(super) fn is_hole(
+        &self,
+        piece: PieceIndex,
+        cursor: &mut Cursor,
+    ) -> Result<bool, Unreadable> {
         for span in self.layout().spans(piece, 0, self.layout().len_of(piece)) {
-            if !self.is_pad(span.file) && !self.files.is_hole(span)? {
+            if self.is_pad(span.file) {
+                continue;
+            }
+            let fail = |error| Unreadable { file: span.file, error };
+            // What is in the part file was written.
+            if !self.is_part_empty().map_err(fail)? {
+                return Ok(false);
+            }
+            if !cursor.file(self, span.file).map_err(fail)?.is_hole(span.offset, span.len) {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Fills `buf` with the bytes from `offset` of `piece` on. Before the first wait for the disk it
+    /// calls `before_wait`.
+    pub(super) fn read_on(
+        &self,
+        piece: PieceIndex,
+        offset: u32,
+        buf: &mut [u8],
+        cursor: &mut Cursor,
+        mut before_wait: impl FnMut(),
+    ) -> Result<(), Unreadable> {
+        let mut rest = buf;
+        for span in self.layout().spans(piece, offset, rest.len() as u32) {
+            let (now, later) = rest.split_at_mut(span.len as usize);
+            let read = if self.is_pad(span.file) || self.part_state() != PART_EMPTY {
+                self.read_span(span, now)
+            } else {
+                let open = cursor.file(self, span.file);
+                open.and_then(|open| self.files.read_open(open, span.offset, now, &mut before_wait))
+            };
+            read.map_err(|error| Unreadable { file: span.file, error })?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Whether the byte at `offset` of `piece` is in a file, and not in memory. To look brings what is looked at into
+    /// memory, so the answer is good for once.
+    pub(super) fn is_cold(&self, piece: PieceIndex, offset: u32, cursor: &mut Cursor) -> bool {
+        self.open_at(piece, offset, cursor).is_some_and(|(open, span)| open.is_cold(span.offset))
+    }
+
+    /// Whether the bytes from `offset` of `piece` on can be read past the system's cache: if they are in a long file.
+    pub(super) fn is_direct(&self, piece: PieceIndex, offset: u32, cursor: &mut Cursor) -> bool {
+        self.open_at(piece, offset, cursor).is_some_and(|(open, _)| self.files.is_direct(open))
+    }
+
+    /// The file that a byte is in, and where; `None` if it is in none, or that cannot be opened.
+    fn open_at<'a>(
+        &self,
+        piece: PieceIndex,
+        offset: u32,
+        cursor: &'a mut Cursor,
+    ) -> Option<(&'a OpenFile, Span)> {
+        let span = self.layout().spans(piece, offset, 1).next()?;
+        if self.is_pad(span.file) || self.part_state() != PART_EMPTY {
+            return None;
+        }
+        Some((cursor.file(self, span.file).ok()?, span))
+    }
+
+    /// Reads `len` bytes from `offset` of `piece` on, which may go on into the next, past the system's cache. `buf` is
+    /// longer than that by [`DIRECT_SLACK`](super::direct::DIRECT_SLACK). Returns where in it they are, or `None`
+    /// unless all are in one long file, and can be had so.
+    pub(super) fn read_direct(
+        &self,
+        piece: PieceIndex,
+        offset: u32,
+        len: usize,
+        buf: &mut [u8],
+        cursor: &mut Cursor,
+    ) -> Option<Range<usize>> {
+        let span = self.layout().spans(piece, offset, len as u32).next()?;
+        if span.len as usize != len || self.is_pad(span.file) {
+            return None;
+        }
+        let open = cursor.file(self, span.file).ok()?;
+        self.files.read_direct(open, span.offset, len, buf)
+    }
+
+    /// Asks for bytes of a piece to be read from the disk, without a wait for them, unless they are to be
+    /// read past the cache.
+    pub(super) fn read_ahead(&self, piece: PieceIndex, offset: u32, len: u32, cursor: &mut Cursor) {
+        for span in self.layout().spans(piece, offset, len) {
+            // What cannot be opened is told when it is read.
+            if !self.is_pad(span.file)
+                && let Ok(open) = cursor.file(self, span.file)
+                && !self.files.is_direct(open)
+            {
+                open.read_ahead(span.offset, span.len);
+            }
+        }
+    }
+
+    fn part_state(&self) -> u8 {
+        self.part_state.load(Ordering::Acquire)
+    }
+
+    /// Whether no byte is in the part file, which is looked at if it has not been.
+    fn is_part_empty(&self) -> Result<bool, DiskError> {
+        if self.part_state() == PART_UNKNOWN {
+            self.with_part(|_| Ok(()))?;
+        }
+        Ok(self.part_state() == PART_EMPTY)
     }
 
     fn checked_len(&self, piece: PieceIndex, offset: u32, len: usize) -> u32 {

@@ -1,19 +1,22 @@
 //! What the tests of whole sessions share: a payload, sessions, and a peer that is played by hand.
 
+pub(crate) mod tracker_host;
+
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use engine::disk::hash_files;
 use engine::{
-    AddOptions, Event, EventKind, ListenConfig, Session, SessionConfig, Torrent, TorrentState,
+    AddOptions, CheckOptions, EventKind, Events, ListenConfig, Session, SessionConfig, Torrent,
+    TorrentState,
 };
 use tempfile::TempDir;
 use torrent::metainfo::{Metainfo, create::Builder};
@@ -51,29 +54,58 @@ impl Payload {
 
     /// Another torrent for each seed.
     pub(crate) fn with_seed(seed: u64) -> Self {
+        Self::of(&FILES, PIECE_LEN, seed)
+    }
+
+    /// One file of so many pieces.
+    pub(crate) fn with_pieces(count: usize, piece_len: u32) -> Self {
+        Self::of(&[("data.bin", count * piece_len as usize)], piece_len, 7)
+    }
+
+    pub(crate) fn of(files: &[(&str, usize)], piece_len: u32, seed: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut rng = Rng::from_seed(seed);
         let mut all = Vec::new();
-        for (path, len) in FILES {
+        for (path, len) in files {
             let path = dir.path().join("payload").join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             let words: Vec<u8> =
                 (0..len.div_ceil(8)).flat_map(|_| rng.u64().to_le_bytes()).collect();
-            fs::write(path, &words[..len]).unwrap();
-            all.extend_from_slice(&words[..len]);
+            fs::write(path, &words[..*len]).unwrap();
+            all.extend_from_slice(&words[..*len]);
         }
         let split = |path: &str| path.split('/').map(|name| name.as_bytes().to_vec()).collect();
-        let files = FILES.iter().map(|&(path, len)| (split(path), len as u64)).collect();
+        let files = files.iter().map(|&(path, len)| (split(path), len as u64)).collect();
         let builder = Builder {
             name: b"payload".to_vec(),
             files,
-            piece_len: Some(PIECE_LEN),
+            piece_len: Some(piece_len),
             ..Builder::default()
         };
         let layout = Arc::new(builder.layout().unwrap());
         let hashes = hash_files(&layout, dir.path(), 2, &AtomicBool::new(false), |_| {}).unwrap();
         let metainfo = Metainfo::parse(&builder.finish(&hashes).unwrap()).unwrap();
         Self { dir, metainfo, bytes: all }
+    }
+
+    /// To add it where its files are.
+    pub(crate) fn here(&self) -> AddOptions {
+        AddOptions { dir: self.dir.path().into(), ..AddOptions::default() }
+    }
+
+    /// One of its files.
+    pub(crate) fn file(&self, path: &str) -> PathBuf {
+        self.dir.path().join("payload").join(path)
+    }
+
+    /// Changes a byte of a piece on disk, in a torrent of one file.
+    pub(crate) fn flip(&self, piece: u32) {
+        let path = self.file("data.bin");
+        let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+        let at = u64::from(piece) * u64::from(self.metainfo.layout().piece_len());
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at).unwrap();
+        file.write_all_at(&[byte[0] ^ 1], at).unwrap();
     }
 
     pub(crate) fn piece_count(&self) -> u32 {
@@ -88,24 +120,25 @@ impl Payload {
 
     /// What belongs in `block`.
     pub(crate) fn block(&self, block: Block) -> Bytes {
-        let from = block.piece.0 as usize * PIECE_LEN as usize + block.offset as usize;
+        let piece_len = self.metainfo.layout().piece_len() as usize;
+        let from = block.piece.index() * piece_len + block.offset as usize;
         Bytes::copy_from_slice(&self.bytes[from..from + block.len as usize])
     }
 
     pub(crate) fn assert_equals(&self, dir: &Path) {
-        for (path, _) in FILES {
-            let (ours, theirs) = (
-                fs::read(self.dir.path().join("payload").join(path)).unwrap(),
-                fs::read(dir.join("payload").join(path)).unwrap(),
-            );
-            assert!(ours == theirs, "{path} differs");
+        let mut rest = &self.bytes[..];
+        for file in self.metainfo.layout().files() {
+            let path = dir.join(file.path.to_path_buf());
+            let (ours, behind) = rest.split_at(file.len as usize);
+            assert!(ours == fs::read(&path).unwrap(), "{} differs", path.display());
+            rest = behind;
         }
     }
 }
 
 pub(crate) fn config(ip: IpAddr) -> SessionConfig {
     SessionConfig {
-        listen: ListenConfig { ports: 0..=0, bind: Some(ip) },
+        listen: ListenConfig { ports: vec![0..=0], bind: Some(ip) },
         ..SessionConfig::default()
     }
 }
@@ -134,7 +167,7 @@ pub(crate) fn honest_seed(payload: &Payload) -> (Session, SocketAddr) {
 pub(crate) struct Leecher {
     pub(crate) session: Session,
     pub(crate) torrent: Torrent,
-    pub(crate) events: Receiver<Event>,
+    pub(crate) events: Events,
     pub(crate) dir: TempDir,
 }
 
@@ -167,10 +200,7 @@ impl Leecher {
 }
 
 /// Reads events until `is_it`; returns those before.
-pub(crate) fn wait_for(
-    events: &Receiver<Event>,
-    is_it: impl Fn(&EventKind) -> bool,
-) -> Vec<EventKind> {
+pub(crate) fn wait_for(events: &Events, is_it: impl Fn(&EventKind) -> bool) -> Vec<EventKind> {
     let mut before = Vec::new();
     loop {
         match events.recv_timeout(GUARD) {
@@ -181,12 +211,12 @@ pub(crate) fn wait_for(
     }
 }
 
-pub(crate) fn wait_for_state(events: &Receiver<Event>, state: &TorrentState) -> Vec<EventKind> {
+pub(crate) fn wait_for_state(events: &Events, state: &TorrentState) -> Vec<EventKind> {
     wait_for(events, |kind| matches!(kind, EventKind::StateChanged(now) if now == state))
 }
 
 /// Waits until a torrent fails; returns why.
-pub(crate) fn wait_for_failure(events: &Receiver<Event>) -> String {
+pub(crate) fn wait_for_failure(events: &Events) -> String {
     loop {
         let event = events.recv_timeout(GUARD).expect("a failure");
         if let EventKind::StateChanged(TorrentState::Failed(why)) = event.kind {
@@ -196,13 +226,22 @@ pub(crate) fn wait_for_failure(events: &Receiver<Event>) -> String {
 }
 
 /// Waits until a peer that had shaken hands is gone; returns why.
-pub(crate) fn wait_for_parting(events: &Receiver<Event>, ip: IpAddr) -> String {
+pub(crate) fn wait_for_parting(events: &Events, ip: IpAddr) -> String {
     loop {
         match events.recv_timeout(GUARD).expect("a peer that is gone").kind {
-            EventKind::PeerDisconnected { addr, reason } if addr.ip() == ip => return reason,
+            EventKind::PeerDisconnected { addr, peer_id: Some(_), detail, .. }
+                if addr.ip() == ip =>
+            {
+                return detail;
+            }
             _ => {}
         }
     }
+}
+
+/// A check as by a slow disk. At one byte per second, two blocks are looked at and nothing more in hours.
+pub(crate) fn at_rate(bytes_per_second: u64) -> CheckOptions {
+    CheckOptions { rate: Some(bytes_per_second), ..CheckOptions::default() }
 }
 
 /// Asks again and again, until it is so.
@@ -309,6 +348,44 @@ impl RawPeer {
 
 pub(crate) fn handshake(info_hash: InfoHash, reserved: Reserved) -> [u8; Handshake::LEN] {
     Handshake { reserved, info_hash, peer_id: PeerId(*b"-XX0000-played12hand") }.encode()
+}
+
+/// A web server. Each announce is `answer`ed by what follows from its first line.
+pub(crate) fn tracker(mut answer: impl FnMut(&str) -> Vec<u8> + Send + 'static) -> String {
+    let listener = TcpListener::bind((LOCAL, 0)).unwrap();
+    let url = format!("http://{}/announce", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let (mut request, mut bytes) = (Vec::new(), [0; 4096]);
+            while !request.ends_with(b"\r\n\r\n") {
+                match stream.read(&mut bytes) {
+                    Ok(count @ 1..) => request.extend_from_slice(&bytes[..count]),
+                    Ok(0) | Err(_) => break,
+                }
+            }
+            let body = answer(String::from_utf8(request).unwrap().lines().next().unwrap_or(""));
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
+            // Whoever asked may be gone.
+            stream.write_all(&[head.as_bytes(), &body].concat()).ok();
+        }
+    });
+    url
+}
+
+/// What a tracker says that knows of these peers.
+pub(crate) fn peers_answer(peers: &[SocketAddr]) -> Vec<u8> {
+    let mut answer = format!("d8:intervali1800e5:peers{}:", peers.len() * 6).into_bytes();
+    for peer in peers {
+        let SocketAddr::V4(v4) = peer else { panic!("{peer}") };
+        answer.extend(v4.ip().octets());
+        answer.extend(v4.port().to_be_bytes());
+    }
+    answer.push(b'e');
+    answer
 }
 
 /// Knows no extension.

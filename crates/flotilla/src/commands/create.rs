@@ -21,6 +21,7 @@ use crate::values::NameFilter;
 
 pub(crate) fn run(options: &Create, terminal: &Terminal) -> Result<(), Failure> {
     let interrupt = Interrupt::install()?;
+    interrupt.insist()?;
     let filter = NameFilter::new(&options.include, &options.exclude).map_err(Failure::Usage)?;
     // `.` and `..` have a name only once they are resolved.
     let path = options.path.canonicalize().map_err(|error| Failure::at(&options.path, error))?;
@@ -72,7 +73,7 @@ pub(crate) fn run(options: &Create, terminal: &Terminal) -> Result<(), Failure> 
         comment: options.comment.clone(),
         source: options.source.clone(),
         created_by: Some(USER_AGENT.to_owned()),
-        creation_date: None,
+        ..Builder::default()
     };
     let hashes = hash(&builder, &path, options, terminal, &interrupt)?;
     let torrent = builder.finish(&hashes)?;

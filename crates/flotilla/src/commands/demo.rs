@@ -70,7 +70,7 @@ fn play(
 
     let start = |name: &str, upload: Option<u64>| -> Result<Client, Failure> {
         let config = SessionConfig {
-            listen: ListenConfig { ports: 0..=0, bind: Some(loopback) },
+            listen: ListenConfig { ports: vec![0..=0], bind: Some(loopback) },
             limits: SessionLimits { upload, ..SessionLimits::default() },
             user_agent: USER_AGENT.to_owned(),
             ..SessionConfig::default()

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use engine::{AddError, AddOptions, Session, Torrent, TorrentState, TorrentStatus};
 use torrent::metainfo::Metainfo;
+use torrent::swarm::SelectorKind;
 
 use super::{all_addrs, session_config};
 use crate::cli::Get;
@@ -37,7 +38,8 @@ pub(crate) fn run(options: Get, terminal: &Terminal) -> Result<(), Failure> {
     }
     writable_dir(&options.output)?;
     let is_json = options.network.json;
-    let session = Session::start(session_config(options.network, options.limit_down))?;
+    let config = session_config(options.network, options.limit_down, terminal)?;
+    let session = Session::start(config)?;
     let mut watch = Watch::new(terminal, interrupt, session, is_json)?;
     let mut strangers = Vec::new();
     for (metainfo, priorities) in wanted {
@@ -55,12 +57,12 @@ pub(crate) fn run(options: Get, terminal: &Terminal) -> Result<(), Failure> {
         let add = AddOptions {
             dir: options.output.clone(),
             priorities,
-            is_sequential: options.sequential,
+            selector: if options.sequential { SelectorKind::Linear } else { SelectorKind::Rarest },
             check: options.check,
             preallocate: options.preallocate,
             peers: peers.clone(),
             // First it is seen what is on disk.
-            is_paused: true,
+            is_stopped: true,
             ..AddOptions::default()
         };
         match watch.session().add(metainfo, add) {
@@ -71,7 +73,7 @@ pub(crate) fn run(options: Get, terminal: &Terminal) -> Result<(), Failure> {
             Err(error) => return Err(error.into()),
         }
     }
-    let outcome = watch.follow(|status| status.state == TorrentState::Paused);
+    let outcome = watch.follow(|_, status| status.state == TorrentState::Stopped);
     if outcome == Outcome::Interrupted {
         return watch.end(outcome);
     }
@@ -84,10 +86,10 @@ pub(crate) fn run(options: Get, terminal: &Terminal) -> Result<(), Failure> {
             terminal.complain(&format!("{name}: files of this name are there already, and nothing in them is what the torrent says; --overwrite makes it so"));
             watch.give_up(torrent.info_hash())?;
         } else {
-            torrent.resume()?;
+            torrent.start()?;
         }
     }
-    let outcome = match watch.follow(|status| goal.is_reached(status)) {
+    let outcome = match watch.follow(|_, status| goal.is_reached(status)) {
         Outcome::Reached if is_anything_missing => Outcome::Failed,
         outcome => outcome,
     };

@@ -9,10 +9,14 @@ mod show;
 mod tracker;
 mod verify;
 
+use std::fs::File;
+use std::io::Read;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::thread::available_parallelism;
 
 use engine::{ListenConfig, SessionConfig, SessionLimits};
+use torrent::ip_filter::{IpFilter, IpFilterBuilder};
 
 use crate::cli::{Command, Network};
 use crate::failure::Failure;
@@ -39,7 +43,11 @@ pub(crate) fn run(command: Command, terminal: &Terminal) -> Result<(), Failure> 
 }
 
 /// A session as the options want it.
-fn session_config(network: Network, download: Option<u64>) -> SessionConfig {
+fn session_config(
+    network: Network,
+    download: Option<u64>,
+    terminal: &Terminal,
+) -> Result<SessionConfig, Failure> {
     let usual = SessionLimits::default();
     let limits = SessionLimits {
         download,
@@ -51,13 +59,37 @@ fn session_config(network: Network, download: Option<u64>) -> SessionConfig {
         upload_slots: network.upload_slots.map(usize::from),
         ..usual
     };
-    SessionConfig {
+    let ip_filter =
+        network.ip_filter.as_deref().map(|path| ip_filter(path, terminal)).transpose()?;
+    Ok(SessionConfig {
         listen: ListenConfig { ports: network.port.0, bind: network.bind },
         state_dir: state_dir(network.state_dir, network.no_state),
         limits,
         user_agent: USER_AGENT.to_owned(),
+        ip_filter: ip_filter.unwrap_or_default(),
         ..SessionConfig::default()
+    })
+}
+
+/// The rules of a list. What is no rule is complained of and left out, unless nothing else is in it.
+fn ip_filter(path: &Path, terminal: &Terminal) -> Result<IpFilter, Failure> {
+    let mut list = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(LIST_LEN_MAX + 1).read_to_end(&mut list));
+    read.map_err(|error| Failure::at(path, error))?;
+    if list.len() as u64 > LIST_LEN_MAX {
+        let mib = LIST_LEN_MAX >> 20;
+        return Err(Failure::at(path, format!("longer than {mib} MiB: no list of addresses")));
     }
+    let mut rules = IpFilterBuilder::default();
+    let loaded = rules.load(&list).map_err(|fault| Failure::at(path, fault))?;
+    for fault in loaded.first_faults.iter().take(FAULTS_SHOWN_MAX) {
+        terminal.complain(&format!("{}: {fault}; left out", path.display()));
+    }
+    let more = loaded.fault_count.saturating_sub(FAULTS_SHOWN_MAX);
+    if more > 0 {
+        terminal.complain(&format!("{}: {more} more of these", path.display()));
+    }
+    Ok(rules.build())
 }
 
 fn all_addrs(peers: &[String]) -> Result<Vec<SocketAddr>, Failure> {
@@ -69,3 +101,7 @@ fn all_addrs(peers: &[String]) -> Result<Vec<SocketAddr>, Failure> {
 fn hash_threads(wanted: Option<u16>) -> usize {
     wanted.map_or_else(|| available_parallelism().map_or(1, Into::into), usize::from)
 }
+
+/// Ten times the longest list in use.
+const LIST_LEN_MAX: u64 = 256 * 1024 * 1024;
+const FAULTS_SHOWN_MAX: usize = 5;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use engine::{AddOptions, Session, TorrentState};
+use engine::{AddOptions, Session, TorrentState, TorrentStatus};
 use torrent::metainfo::Metainfo;
 
 use super::session_config;
@@ -29,23 +29,33 @@ pub(crate) fn run(options: Seed, terminal: &Terminal) -> Result<(), Failure> {
     let torrents: Vec<(Metainfo, PathBuf)> =
         options.torrents.iter().map(found).collect::<Result<_, Failure>>()?;
     let is_json = options.network.json;
-    let session = Session::start(session_config(options.network, None))?;
+    let session = Session::start(session_config(options.network, None, terminal)?)?;
     let mut watch = Watch::new(terminal, interrupt, session, is_json)?;
     for (metainfo, dir) in torrents {
-        // Paused: should the data be wrong, nothing is to be fetched over it.
+        // Stopped: should the data be wrong, nothing is to be fetched over it.
         let add =
-            AddOptions { dir, check: options.check, is_paused: true, ..AddOptions::default() };
+            AddOptions { dir, check: options.check, is_stopped: true, ..AddOptions::default() };
         let torrent = watch.session().add(metainfo, add)?;
         watch.add(torrent);
     }
-    let outcome = watch.follow(|status| status.state == TorrentState::Paused);
+    // Each is served as soon as it is found right, whatever the disks of the others do.
+    let is_right = |status: &TorrentStatus| status.progress() >= 1.0;
+    let outcome = watch.follow(|torrent, status| match status.state {
+        TorrentState::Stopped if is_right(status) => {
+            // Should the engine be gone, following it ends by itself.
+            torrent.start().ok();
+            false
+        }
+        TorrentState::Stopped | TorrentState::Seeding => true,
+        _ => false,
+    });
     if outcome != Outcome::Reached {
         return watch.end(outcome);
     }
     let mut is_any_wrong = false;
     for torrent in watch.torrents() {
         let status = torrent.status();
-        if status.progress() < 1.0 {
+        if !is_right(&status) {
             is_any_wrong = true;
             terminal.complain(&format!(
                 "{}: only {}% of the data is as the torrent says; `flotilla verify` tells what is wrong, `flotilla get` mends it",
@@ -57,10 +67,7 @@ pub(crate) fn run(options: Seed, terminal: &Terminal) -> Result<(), Failure> {
     if is_any_wrong {
         return watch.end(Outcome::Failed);
     }
-    for torrent in watch.torrents() {
-        torrent.resume()?;
-    }
-    let outcome = watch.follow(|_| false);
+    let outcome = watch.follow(|_, _| false);
     watch.end(outcome)
 }
 

@@ -68,13 +68,13 @@ pub(crate) fn run(options: &Show, terminal: &Terminal) -> Result<(), Failure> {
 fn scrape(metainfo: &Metainfo) -> Result<Vec<TrackerStatus>, Failure> {
     let interrupt = Interrupt::install()?;
     let session = Session::start(SessionConfig {
-        listen: ListenConfig { ports: 0..=0, bind: None },
+        listen: ListenConfig { ports: vec![0..=0], bind: None },
         user_agent: USER_AGENT.to_owned(),
         ..SessionConfig::default()
     })?;
-    // Paused, and where nothing is: it neither reads nor writes nor announces.
+    // Stopped, and where nothing is: it neither reads nor writes nor announces.
     let options =
-        AddOptions { is_paused: true, dir: "/nonexistent".into(), ..AddOptions::default() };
+        AddOptions { is_stopped: true, dir: "/nonexistent".into(), ..AddOptions::default() };
     let torrent = session.add(metainfo.clone(), options)?;
     torrent.scrape()?;
     let asked_at = Instant::now();

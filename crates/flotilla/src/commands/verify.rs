@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use engine::disk::{FilePool, PieceState, Storage, StorageOptions, check_pieces};
+use engine::disk::{
+    CheckOptions, CheckReport, DiskError, FilePool, PieceState, Storage, StorageOptions,
+    check_pieces,
+};
 use torrent::PieceIndex;
 use torrent::metainfo::FileLayout;
 
@@ -18,6 +21,7 @@ use crate::text::{bytes, count};
 
 pub(crate) fn run(options: &Verify, terminal: &Terminal) -> Result<(), Failure> {
     let interrupt = Interrupt::install()?;
+    interrupt.insist()?;
     let metainfo = load_file(&options.file)?;
     std::fs::metadata(&options.dir).map_err(|error| Failure::at(&options.dir, error))?;
     let dir = data_dir(&metainfo, std::slice::from_ref(&options.dir));
@@ -35,24 +39,25 @@ pub(crate) fn run(options: &Verify, terminal: &Terminal) -> Result<(), Failure> 
     );
     let bar = terminal.bar("verifying", layout.total_len());
     let wrong = Mutex::new(BTreeMap::new());
-    let pieces = (0..layout.piece_count()).map(PieceIndex);
-    let threads = hash_threads(options.threads);
+    let pieces: Vec<PieceIndex> = (0..layout.piece_count()).map(PieceIndex).collect();
+    let check = CheckOptions {
+        threads: hash_threads(options.threads),
+        rate: options.rate,
+        low_priority: options.low_priority,
+    };
     let checked =
-        check_pieces(&storage, &metainfo, pieces, threads, interrupt.flag(), |piece, state| {
+        check_pieces(&storage, &metainfo, &pieces, &check, interrupt.flag(), |piece, state| {
             bar.inc(layout.len_of(piece).into());
             if state != PieceState::Good {
                 wrong.lock().unwrap_or_else(PoisonError::into_inner).insert(piece, state);
             }
         });
     bar.finish_and_clear();
-    checked?;
-    if interrupt.is_set() {
-        return Err(Failure::Interrupted);
-    }
+    let report = checked?;
     let wrong = wrong.into_inner().unwrap_or_else(PoisonError::into_inner);
     let lens: Vec<Option<u64>> =
         storage.file_stamps().iter().map(|stamp| stamp.as_ref().map(|stamp| stamp.len)).collect();
-    let findings = findings(&layout, &wrong, &lens);
+    let findings = findings(&layout, &wrong, &lens, &report);
     let mut counts = (0_u64, 0_u64);
     for (file, finding) in layout.files().iter().zip(&findings) {
         match finding {
@@ -106,6 +111,7 @@ fn findings(
     layout: &FileLayout,
     wrong: &BTreeMap<PieceIndex, PieceState>,
     lens: &[Option<u64>],
+    report: &CheckReport,
 ) -> Vec<Finding> {
     let bad_pieces = |file: usize| {
         let pieces = layout.file_pieces(file);
@@ -122,6 +128,10 @@ fn findings(
         let all = pieces.end - pieces.start;
         let bad = bad_pieces(file).count() as u32;
         let is_own = bad_pieces(file).any(|piece| owners.get(&piece) == Some(&1));
+        if let Some((_, error)) = report.unreadable.get(&file) {
+            let unread = bad_pieces(file).filter(|piece| wrong[piece] == PieceState::Unreadable);
+            return Finding::Wrong(unreadable(error, &in_runs(unread)));
+        }
         match lens[file] {
             _ if entry.is_pad => Finding::Good,
             None => Finding::Wrong("missing".to_owned()),
@@ -129,7 +139,10 @@ fn findings(
                 Finding::Wrong(format!("too short by {}", bytes(entry.len - len)))
             }
             Some(len) if len > entry.len => {
-                Finding::Wrong(format!("too long by {}", bytes(len - entry.len)))
+                let by = bytes(len - entry.len);
+                let within =
+                    if is_own { format!(", {}", damaged(bad, all)) } else { String::new() };
+                Finding::Wrong(format!("too long by {by}{within}"))
             }
             Some(_) if is_own => Finding::Wrong(damaged(bad, all)),
             Some(_) if bad > 0 => Finding::Unclear { bad, all },
@@ -153,4 +166,49 @@ fn findings(
 
 fn damaged(bad: u32, all: u32) -> String {
     format!("damaged in {bad} of {}", count(all, "piece"))
+}
+
+fn unreadable(error: &DiskError, pieces: &str) -> String {
+    match error {
+        DiskError::Io { source, .. } => format!("cannot be read in {pieces}: {source}"),
+        DiskError::Permission { .. } => "cannot be read: permission denied".to_owned(),
+        // These name what is in the way, which need not be the file itself.
+        other => other.to_string(),
+    }
+}
+
+/// By number, those that follow one another in short: `pieces 4, 20 to 22`.
+fn in_runs(pieces: impl Iterator<Item = PieceIndex>) -> String {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for PieceIndex(piece) in pieces {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == piece => *last = piece,
+            _ => runs.push((piece, piece)),
+        }
+    }
+    let text = |&(first, last): &(u32, u32)| match last - first {
+        0 => first.to_string(),
+        _ => format!("{first} to {last}"),
+    };
+    let told: Vec<String> = runs.iter().take(RUNS_MAX).map(text).collect();
+    let more = if runs.len() > RUNS_MAX { " and others" } else { "" };
+    let is_one = matches!(runs[..], [(first, last)] if first == last);
+    format!("{} {}{more}", if is_one { "piece" } else { "pieces" }, told.join(", "))
+}
+
+/// Runs of pieces that are told of a file that has holes everywhere.
+const RUNS_MAX: usize = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_that_follow_one_another_are_told_in_short() {
+        let text = |pieces: &[u32]| in_runs(pieces.iter().copied().map(PieceIndex));
+        assert_eq!(text(&[20]), "piece 20");
+        assert_eq!(text(&[0, 4, 5, 6, 9]), "pieces 0, 4 to 6, 9");
+        let scattered: Vec<u32> = (0..13).map(|number| number * 2).collect();
+        assert!(text(&scattered).ends_with(", 22 and others"), "{}", text(&scattered));
+    }
 }

@@ -371,10 +371,49 @@ mod tests {
             (b"d1:bi1e1:ai1ee", (7, Kind::KeyOrder)),
             (b"d1:ai1e1:ai1ee", (7, Kind::DuplicateKey)),
             (b"i1ei2e", (3, Kind::TrailingBytes)),
+            (b"l", (1, Kind::Truncated)),
+            (b"li1e", (4, Kind::Truncated)),
+            (b"d", (1, Kind::Truncated)),
+            (b"d1:ai1e", (7, Kind::Truncated)),
+            (b"e", (0, Kind::NotBencode)),
+            (b"i+1e", (0, Kind::BadInteger)),
+            (b"i 1e", (0, Kind::BadInteger)),
+            (b"i--1e", (0, Kind::BadInteger)),
+            (b"i-e", (0, Kind::BadInteger)),
+            (b"i1.5e", (0, Kind::BadInteger)),
+            (b"i-9223372036854775809e", (0, Kind::BadInteger)),
+            (b"-1:a", (0, Kind::NotBencode)),
+            (b"00:", (0, Kind::BadLength)),
+            (b"18446744073709551615:a", (0, Kind::BadLength)),
+            (b"4294967296:a", (12, Kind::Truncated)),
+            (b"5abcde", (6, Kind::Truncated)),
         ] {
             assert_eq!(kind_of(bytes), expected, "{}", String::from_utf8_lossy(bytes));
         }
         assert_eq!(kind_of(&[b'l'; 1_000_000]).1, Kind::TooDeep);
+    }
+
+    #[test]
+    fn what_follows_a_value_is_left_to_the_caller() {
+        let bytes = b"d1:ai1eei2eleftover";
+        let (first, end) = decode_prefix(bytes, Limits::default()).expect("bencode");
+        assert_eq!((first.as_dict().map(|dict| dict.iter().count()), end), (Some(1), 8));
+        let (second, len) = decode_prefix(&bytes[end..], Limits::default()).expect("bencode");
+        assert_eq!((second, &bytes[end + len..]), (Value::Integer(2), &b"leftover"[..]));
+    }
+
+    #[test]
+    fn depth_is_counted_and_not_a_level_more() {
+        let nested = |depth| [b"l".repeat(depth), b"e".repeat(depth)].concat();
+        assert!(decode(&nested(32)).is_ok());
+        assert_eq!(kind_of(&nested(33)), (32, DecodeErrorKind::TooDeep));
+    }
+
+    #[test]
+    fn the_largest_and_smallest_integers_are_read() {
+        for number in [i64::MIN, -1, 0, 1, i64::MAX] {
+            assert_eq!(decode(format!("i{number}e").as_bytes()), Ok(Value::Integer(number)));
+        }
     }
 
     #[test]

@@ -61,3 +61,32 @@ fn append_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(format!("{}:", bytes.len()).as_bytes());
     out.extend_from_slice(bytes);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_text_stays_text_however_much_it_looks_like_a_number() {
+        assert_eq!(encode(&"42".into()), b"2:42");
+        assert_eq!(encode(&42_i64.into()), b"i42e");
+        assert_eq!(encode(&"".into()), b"0:");
+    }
+
+    #[test]
+    fn keys_come_sorted_by_their_bytes() {
+        let keys: [&[u8]; 5] = [b"b", b"a", b"aa", b"B", b"\xff"];
+        let entries = keys.map(|key| (key.to_vec(), OwnedValue::Integer(0)));
+        assert_eq!(
+            encode(&OwnedValue::Dict(entries.into())),
+            b"d1:Bi0e1:ai0e2:aai0e1:bi0e1:\xffi0ee"
+        );
+    }
+
+    #[test]
+    fn empty_lists_and_dictionaries_have_a_form() {
+        assert_eq!(encode(&OwnedValue::List(Vec::new())), b"le");
+        assert_eq!(encode(&OwnedValue::Dict(BTreeMap::new())), b"de");
+        assert_eq!(encode(&OwnedValue::Raw(b"i1e".to_vec())), b"i1e");
+    }
+}

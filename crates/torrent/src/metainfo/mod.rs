@@ -12,7 +12,9 @@ pub mod create;
 mod file_layout;
 mod name;
 mod parse;
+mod text;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 pub use file_layout::{FileEntry, FileLayout, Span};
@@ -27,7 +29,6 @@ pub struct Metainfo {
     info_hash: InfoHash,
     name: String,
     layout: Arc<FileLayout>,
-    piece_hashes: Vec<[u8; 20]>,
     is_private: bool,
     trackers: Vec<Vec<String>>,
     web_seeds: Vec<String>,
@@ -39,7 +40,9 @@ pub struct Metainfo {
     source: Option<String>,
     encoding: Option<String>,
     bytes: Arc<[u8]>,
-    info_range: std::ops::Range<usize>,
+    info_range: Range<usize>,
+    /// Where the hashes of the pieces are in `bytes`: once is enough.
+    hashes_range: Range<usize>,
 }
 
 /// Why a torrent file is refused.
@@ -139,7 +142,8 @@ impl Metainfo {
     /// # Panics
     /// If there is no such piece.
     pub fn piece_hash(&self, piece: PieceIndex) -> [u8; 20] {
-        self.piece_hashes[piece.index()]
+        let (hashes, _) = self.bytes[self.hashes_range.clone()].as_chunks();
+        hashes[piece.index()]
     }
 
     /// Whether peers may come from its trackers only (BEP 27).

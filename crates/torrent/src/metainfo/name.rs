@@ -1,13 +1,15 @@
 //! Names of files, kept inside their folder or refused: never bent into something else.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::path::PathBuf;
 
 /// A path below the download folder. Its components are what the torrent says, byte for byte; each
 /// is one name in one folder.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct RelativePath {
-    components: Vec<Vec<u8>>,
+    /// Its names with `/` between them: none of them has one in it. A torrent may have very many.
+    joined: Box<[u8]>,
 }
 
 /// Why a name is refused.
@@ -50,17 +52,30 @@ impl RelativePath {
         if len > PATH_LEN_MAX {
             return Err(UnsafeName::TooLong);
         }
-        Ok(Self { components })
+        Ok(Self { joined: components.join(&b'/').into() })
     }
 
     /// The names, outermost first; at least one.
-    pub fn components(&self) -> &[Vec<u8>] {
-        &self.components
+    pub fn components(&self) -> impl Iterator<Item = &[u8]> {
+        self.joined.split(|byte| *byte == b'/')
     }
 
     /// For the file system: on Unix the exact bytes, elsewhere what is not text is replaced.
     pub fn to_path_buf(&self) -> PathBuf {
-        self.components.iter().map(|name| os_name(name)).collect()
+        self.components().map(os_name).collect()
+    }
+}
+
+impl Ord for RelativePath {
+    /// Name by name, so that what lies in a folder stands together.
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.components().cmp(other.components())
+    }
+}
+
+impl PartialOrd for RelativePath {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -77,7 +92,7 @@ fn os_name(name: &[u8]) -> std::ffi::OsString {
 impl fmt::Display for RelativePath {
     /// With `/` between the names; what is not text shows as U+FFFD.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&String::from_utf8_lossy(&self.components.join(&b'/')))
+        f.write_str(&String::from_utf8_lossy(&self.joined))
     }
 }
 

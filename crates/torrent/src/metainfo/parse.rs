@@ -18,13 +18,16 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Metainfo, MetainfoError> {
     let root = root.as_dict().ok_or(MetainfoError::NotADictionary)?;
     let info = root.get(b"info").and_then(Value::as_dict).ok_or(MetainfoError::Field("info"))?;
     let info_bytes = root.raw(b"info").ok_or(MetainfoError::Field("info"))?;
-    let info_start = (info_bytes.as_ptr() as usize).saturating_sub(bytes.as_ptr() as usize);
+    let range_of = |part: &[u8]| {
+        let start = (part.as_ptr() as usize).saturating_sub(bytes.as_ptr() as usize);
+        start..start.saturating_add(part.len())
+    };
 
     let is_v2 = info.get(b"meta version").and_then(Value::as_integer) == Some(2);
     let Some(pieces) = info.get(b"pieces").and_then(Value::as_bytes) else {
         return Err(if is_v2 { MetainfoError::V2Only } else { MetainfoError::Field("pieces") });
     };
-    let (piece_hashes, rest) = pieces.as_chunks();
+    let (piece_hashes, rest) = pieces.as_chunks::<20>();
     if !rest.is_empty() {
         return Err(MetainfoError::PiecesLen(pieces.len()));
     }
@@ -42,7 +45,6 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Metainfo, MetainfoError> {
         info_hash: InfoHash::of(info_bytes),
         name: text(name),
         layout: Arc::new(layout),
-        piece_hashes: piece_hashes.to_vec(),
         is_private: integer(info, b"private") == Some(1),
         trackers: trackers(root),
         web_seeds: strings(root.get(b"url-list")),
@@ -54,7 +56,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Metainfo, MetainfoError> {
         source: info.get(b"source").and_then(Value::as_bytes).map(text),
         encoding: root.get(b"encoding").and_then(Value::as_bytes).map(text),
         bytes: bytes.into(),
-        info_range: info_start..info_start.saturating_add(info_bytes.len()),
+        info_range: range_of(info_bytes),
+        hashes_range: range_of(pieces),
     })
 }
 
@@ -123,10 +126,9 @@ fn refuse_collisions(files: &[FileEntry]) -> Result<(), MetainfoError> {
     let mut paths: Vec<&RelativePath> =
         files.iter().filter(|file| !file.is_pad).map(|file| &file.path).collect();
     paths.sort_unstable();
-    let clash = paths
-        .iter()
-        .zip(paths.iter().skip(1))
-        .find(|(path, next)| next.components().starts_with(path.components()));
+    let clash = paths.iter().zip(paths.iter().skip(1)).find(|(path, next)| {
+        path.components().eq(next.components().take(path.components().count()))
+    });
     clash.map_or(Ok(()), |(_, next)| Err(MetainfoError::DuplicatePath(next.to_string())))
 }
 
@@ -276,6 +278,31 @@ mod tests {
         );
         assert_eq!(error(b"d4:infod12:meta versioni2eee"), MetainfoError::V2Only);
         assert_eq!(error(&vec![b'd'; FILE_LEN_MAX + 1]), MetainfoError::TooLong);
+    }
+
+    #[test]
+    fn refuses_a_torrent_cut_off_anywhere_and_whatever_is_no_dictionary() {
+        let whole = multi(&[&["a"], &["b", "c"]]);
+        assert!(parse(&whole).is_ok());
+        for len in 0..whole.len() {
+            assert!(parse(&whole[..len]).is_err(), "{len} bytes of {}", whole.len());
+        }
+        for other in [&b"i1e"[..], b"0:", b"4:text", b"le", b"l4:infodee"] {
+            assert_eq!(error(other), MetainfoError::NotADictionary);
+        }
+    }
+
+    #[test]
+    fn refuses_hashes_whose_length_is_no_multiple_of_20() {
+        for len in [1, 19, 21, 39, 41] {
+            let hashes = format!("pieces{len}:{}", "a".repeat(len));
+            let text = String::from_utf8(single("")).expect("text");
+            let text = text.replace("pieces20:aaaaaaaaaaaaaaaaaaaa", &hashes);
+            assert_eq!(error(text.as_bytes()), MetainfoError::PiecesLen(len));
+        }
+        let none = String::from_utf8(single("")).expect("text");
+        let none = none.replace("pieces20:aaaaaaaaaaaaaaaaaaaa", "pieces0:");
+        assert_eq!(error(none.as_bytes()), MetainfoError::PieceCount { hashes: 0, pieces: 1 });
     }
 
     #[test]

@@ -13,9 +13,11 @@ use crate::Rng;
 /// Decides every ten seconds who is served.
 #[derive(Clone, Debug)]
 pub struct Choker {
-    next_at: Option<Instant>,
-    round: u32,
+    timers: ChokingTimers,
+    opens_at: Instant,
+    next_at: Instant,
     optimistic: Option<PeerKey>,
+    optimistic_until: Instant,
     /// How many are served if that follows the capacity, and the rate that this brought.
     slots: usize,
     rate_before: u64,
@@ -76,15 +78,70 @@ pub enum Slots {
     Adaptive,
 }
 
+/// When it is decided who is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChokingTimers {
+    /// How often: from a second to ten minutes; usually ten seconds.
+    pub rechoke_every: Duration,
+    /// How long the one that is served by chance stays: up to an hour, no shorter than
+    /// `rechoke_every`; usually thirty seconds.
+    pub optimistic_every: Duration,
+    /// How long after the swarm began nobody is served yet: up to ten minutes; usually not at all.
+    pub first_after: Duration,
+}
+
+impl Default for ChokingTimers {
+    fn default() -> Self {
+        Self {
+            rechoke_every: Duration::from_secs(10),
+            optimistic_every: Duration::from_secs(30),
+            first_after: Duration::ZERO,
+        }
+    }
+}
+
+impl ChokingTimers {
+    /// The same, with what is out of bounds at the nearest bound.
+    fn clamped(self) -> Self {
+        let rechoke_every = self.rechoke_every.clamp(EVERY_MIN, EVERY_MAX);
+        Self {
+            rechoke_every,
+            optimistic_every: self.optimistic_every.clamp(rechoke_every, OPTIMISTIC_MAX),
+            first_after: self.first_after.min(EVERY_MAX),
+        }
+    }
+}
+
 impl Choker {
     /// A choker that has not decided yet.
-    pub const fn new(rng: Rng) -> Self {
-        Self { next_at: None, round: 0, optimistic: None, slots: SLOTS_FIRST, rate_before: 0, rng }
+    pub fn new(now: Instant, timers: ChokingTimers, rng: Rng) -> Self {
+        let timers = timers.clamped();
+        let opens_at = now + timers.first_after;
+        Self {
+            timers,
+            opens_at,
+            next_at: opens_at,
+            optimistic: None,
+            optimistic_until: opens_at,
+            slots: SLOTS_FIRST,
+            rate_before: 0,
+            rng,
+        }
     }
 
-    /// When to call [`rechoke`](Self::rechoke); the first time at once.
+    /// When to call [`rechoke`](Self::rechoke).
     pub fn is_due(&self, now: Instant) -> bool {
-        self.next_at.is_none_or(|at| now >= at)
+        now >= self.next_at
+    }
+
+    /// Whether anybody may be served yet.
+    pub fn is_open(&self, now: Instant) -> bool {
+        now >= self.opens_at
+    }
+
+    /// Who has a place by chance, if not all who wait can be served.
+    pub const fn optimistic(&self) -> Option<PeerKey> {
+        self.optimistic
     }
 
     /// Decides. Returns exactly those who shall be served now. `upload_capacity` is the limit on what
@@ -97,8 +154,10 @@ impl Choker {
         upload_capacity: Option<u64>,
         candidates: &[Candidate],
     ) -> Vec<PeerKey> {
-        self.next_at = Some(now + ROUND);
-        self.round = self.round.wrapping_add(1);
+        if !self.is_open(now) {
+            return Vec::new();
+        }
+        self.next_at = now + self.timers.rechoke_every;
         let slots = self.count_slots(slots, upload_capacity, candidates);
         let mut interested: Vec<&Candidate> =
             candidates.iter().filter(|peer| peer.is_interested).collect();
@@ -130,7 +189,9 @@ impl Choker {
                 });
             }
         }
-        if interested.len() <= slots {
+        if interested.len() <= slots || slots == 0 {
+            self.optimistic = None;
+            interested.truncate(slots);
             return interested.into_iter().map(|peer| peer.key).collect();
         }
         let is_fair_game = |peer: &&&Candidate| role != Role::Leeching || !peer.is_snubbed;
@@ -146,12 +207,13 @@ impl Choker {
         served
     }
 
-    /// One slot goes by chance, for three rounds, to find out who would be better: the newly come
+    /// One slot goes by chance, for thirty seconds, to find out who would be better: the newly come
     /// three times as likely, and hardly ever to who made nothing of it before.
     fn choose_optimistic(&mut self, now: Instant, waiting: &[&Candidate]) -> Option<PeerKey> {
         let is_it = |peer: &&Candidate| Some(peer.key) == self.optimistic && !peer.wasted_its_turn;
         let may_stay = waiting.iter().any(is_it);
-        if !may_stay || self.round.is_multiple_of(OPTIMISTIC_ROUNDS) {
+        if !may_stay || now >= self.optimistic_until {
+            self.optimistic_until = now + self.timers.optimistic_every;
             let is_new =
                 |peer: &Candidate| now.saturating_duration_since(peer.connected_at) < NEW_FOR;
             let weight = |peer: &Candidate| match peer.wasted_its_turn {
@@ -199,8 +261,9 @@ fn has_had_its_turn(now: Instant, peer: &Candidate) -> bool {
         && peer.uploaded_since_unchoke >= TURN_LEN
 }
 
-const ROUND: Duration = Duration::from_secs(10);
-const OPTIMISTIC_ROUNDS: u32 = 3;
+const EVERY_MIN: Duration = Duration::from_secs(1);
+const EVERY_MAX: Duration = Duration::from_secs(600);
+const OPTIMISTIC_MAX: Duration = Duration::from_secs(3600);
 const NEW_FOR: Duration = Duration::from_secs(60);
 const TURN: Duration = Duration::from_secs(60);
 const TURN_LEN: u64 = 4 * 1024 * 1024;
@@ -213,6 +276,12 @@ const RATE_PER_SLOT_MIN: u64 = 8 * 1024;
 mod tests {
     use super::*;
     use crate::swarm::tests::epoch;
+
+    const ROUND: Duration = Duration::from_secs(10);
+
+    fn choker() -> Choker {
+        Choker::new(epoch(), ChokingTimers::default(), Rng::from_seed(1))
+    }
 
     fn peer(key: u32) -> Candidate {
         Candidate {
@@ -249,16 +318,17 @@ mod tests {
 
     #[test]
     fn few_are_all_served_and_the_uninterested_never() {
-        let mut choker = Choker::new(Rng::from_seed(1));
+        let mut choker = choker();
         assert!(choker.is_due(epoch()));
         let bored = Candidate { is_interested: false, ..peer(2) };
         assert_eq!(rechoke(&mut choker, 0, Role::Leeching, 4, &[peer(1), bored, peer(3)]), [1, 3]);
         assert!(!choker.is_due(epoch() + ROUND / 2) && choker.is_due(epoch() + ROUND));
+        assert_eq!(rechoke(&mut choker, 1, Role::Leeching, 0, &[peer(1), peer(3)]), []);
     }
 
     #[test]
     fn a_leecher_serves_those_who_give_most_and_one_by_chance() {
-        let mut choker = Choker::new(Rng::from_seed(1));
+        let mut choker = choker();
         let peers: Vec<Candidate> = (0..20)
             .map(|key| Candidate { download_rate: u64::from(key) * 100, ..peer(key) })
             .collect();
@@ -273,7 +343,7 @@ mod tests {
 
     #[test]
     fn whoever_snubs_us_gets_no_regular_slot() {
-        let mut choker = Choker::new(Rng::from_seed(1));
+        let mut choker = choker();
         let mut peers: Vec<Candidate> = (0..4).map(peer).collect();
         peers[0] = Candidate { is_snubbed: true, download_rate: 1000, ..peer(0) };
         let served = rechoke(&mut choker, 0, Role::Leeching, 3, &peers);
@@ -282,7 +352,7 @@ mod tests {
 
     #[test]
     fn a_seed_serves_the_fastest_or_everyone_in_turn() {
-        let mut choker = Choker::new(Rng::from_seed(1));
+        let mut choker = choker();
         let fast: Vec<Candidate> =
             (0..9).map(|key| Candidate { upload_rate: u64::from(key), ..peer(key) }).collect();
         let served = rechoke(&mut choker, 0, Role::Seeding(SeedingPolicy::FastestFirst), 3, &fast);
@@ -306,7 +376,7 @@ mod tests {
             Role::Seeding(SeedingPolicy::FastestFirst),
             Role::Seeding(SeedingPolicy::RoundRobin),
         ] {
-            let mut choker = Choker::new(Rng::from_seed(1));
+            let mut choker = choker();
             let idle = (0..20).map(|key| Candidate {
                 wasted_its_turn: true,
                 is_choked: false,
@@ -325,14 +395,14 @@ mod tests {
             let crowd =
                 (0..50).map(|key| Candidate { host: IpAddr::from([10, 0, 0, 1]), ..peer(key) });
             let peers: Vec<Candidate> = crowd.chain([peer(50), peer(51)]).collect();
-            let served = rechoke(&mut Choker::new(Rng::from_seed(1)), 1, role, 4, &peers);
+            let served = rechoke(&mut choker(), 1, role, 4, &peers);
             assert!(served.contains(&50) && served.contains(&51), "{role:?}: {served:?}");
         }
     }
 
     #[test]
     fn slots_follow_the_capacity() {
-        let mut choker = Choker::new(Rng::from_seed(1));
+        let mut choker = choker();
         let busy = |rate| {
             (0..100)
                 .map(|key| Candidate { upload_rate: rate, is_choked: key > 50, ..peer(key) })
@@ -344,5 +414,54 @@ mod tests {
         assert_eq!(count(0, None), 8);
         assert_eq!([count(100, None), count(200, None), count(200, None)], [9, 10, 10]);
         assert_eq!(count(200, Some(40_000)), 4);
+    }
+
+    #[test]
+    fn the_timers_say_when_it_is_decided_and_how_long_chance_lasts() {
+        let second = Duration::from_secs(1);
+        let timers = ChokingTimers {
+            rechoke_every: second * 20,
+            optimistic_every: second * 120,
+            first_after: second * 15,
+        };
+        let mut choker = Choker::new(epoch(), timers, Rng::from_seed(1));
+        let peers: Vec<Candidate> = (0..50).map(peer).collect();
+        let mut rechoke = |at: u32| {
+            let now = epoch() + second * at;
+            assert!(choker.is_due(now), "at {at}");
+            let served = choker.rechoke(now, Role::Leeching, Slots::Fixed(3), None, &peers);
+            assert!(!choker.is_due(now + second * 19) && choker.is_due(now + second * 20));
+            (served.len(), choker.optimistic())
+        };
+        assert_eq!(rechoke(15).0, 3);
+        let lucky: Vec<_> = (2..15).map(|round| rechoke(15 + 20 * round).1).collect();
+        let changes: Vec<usize> = (1..13).filter(|&at| lucky[at] != lucky[at - 1]).collect();
+        assert_eq!(changes, [4, 10], "every sixth round, the first having been one of them");
+    }
+
+    #[test]
+    fn nobody_is_served_before_the_first_time() {
+        let timers = ChokingTimers { first_after: ROUND, ..ChokingTimers::default() };
+        let mut choker = Choker::new(epoch(), timers, Rng::from_seed(1));
+        let early = epoch() + ROUND / 2;
+        assert!(!choker.is_open(early) && !choker.is_due(early));
+        let served = choker.rechoke(early, Role::Leeching, Slots::Adaptive, None, &[peer(1)]);
+        assert_eq!(served, []);
+        assert!(choker.is_due(epoch() + ROUND), "asking early puts nothing off");
+    }
+
+    #[test]
+    fn timers_out_of_bounds_are_brought_within() {
+        let zero = ChokingTimers {
+            rechoke_every: Duration::ZERO,
+            optimistic_every: Duration::ZERO,
+            first_after: Duration::MAX,
+        };
+        let least = zero.clamped();
+        assert_eq!([least.rechoke_every, least.optimistic_every], [EVERY_MIN; 2]);
+        assert_eq!(least.first_after, EVERY_MAX);
+        let ever = ChokingTimers { rechoke_every: Duration::MAX, ..zero }.clamped();
+        assert_eq!([ever.rechoke_every, ever.optimistic_every], [EVERY_MAX; 2]);
+        assert_eq!(ChokingTimers::default().clamped(), ChokingTimers::default());
     }
 }

@@ -1,11 +1,12 @@
 //! Blocks that have come, from the first of a piece to the verdict on it.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{BlockOrigin, Output, PeerKey, Swarm};
+use super::{BlockOrigin, Output, PeerKey, Selector, Swarm};
 use crate::wire::Message;
 use crate::{BLOCK_LEN, Block, PeerFault, PieceIndex};
 
@@ -21,6 +22,9 @@ pub(super) struct OpenPiece {
     pub(super) received: u32,
     /// The peer that works through it alone, while it does.
     pub(super) owner: Option<PeerKey>,
+    /// While it has an owner, others are not asked for it if there is anything else: the owner is on
+    /// parole.
+    pub(super) is_alone: bool,
     /// All blocks are with the disk.
     pub(super) is_verifying: bool,
 }
@@ -70,12 +74,26 @@ impl OpenPiece {
             free: block_count,
             received: 0,
             owner: None,
+            is_alone: false,
             is_verifying: false,
         }
     }
 
     fn is_whole(&self) -> bool {
         self.received as usize == self.slots.len()
+    }
+
+    /// Whether others than the owner may be asked for it.
+    pub(super) fn is_shared(&self) -> bool {
+        !(self.is_alone && self.owner.is_some())
+    }
+
+    /// Where each block came from.
+    pub(super) fn senders(&self) -> impl Iterator<Item = Option<IpAddr>> {
+        self.slots.iter().map(|slot| match slot {
+            Slot::Held { from, .. } | Slot::Stored { from } => Some(*from),
+            Slot::Free | Slot::Asked(_) => None,
+        })
     }
 
     /// Takes what is in memory, leaving notes of where it came from.
@@ -222,11 +240,23 @@ impl Swarm {
             self.held_len = self.held_len.saturating_sub(held);
             self.reopen(piece);
         }
+        self.rest_if_alone();
     }
 
     /// The blocks of an [`Output::Store`] have left memory: `len` bytes.
     pub const fn handle_stored(&mut self, len: u64) {
         self.held_len = self.held_len.saturating_sub(len);
+    }
+
+    /// Those who sent the blocks of an open piece, each once.
+    pub fn contributors(&self, piece: PieceIndex) -> BTreeSet<IpAddr> {
+        let slots = self.open.get(&piece).into_iter().flat_map(|open| &open.slots);
+        slots
+            .filter_map(|slot| match slot {
+                Slot::Held { from, .. } | Slot::Stored { from } => Some(*from),
+                Slot::Free | Slot::Asked(_) => None,
+            })
+            .collect()
     }
 
     /// The disk has said what an [`Output::Verify`] was worth; `len` bytes of memory are free again.
@@ -235,12 +265,10 @@ impl Swarm {
         let Some(open) = self.open.remove(&piece) else { return };
         match verdict {
             Verdict::Good(digests) => {
-                for ip in digests
-                    .map(|digests| self.smart_ban.piece_passed(piece, &digests))
-                    .unwrap_or_default()
-                {
-                    self.ban(ip);
-                }
+                let had_record = digests.is_some();
+                let liars = digests.map(|digests| self.smart_ban.piece_passed(piece, &digests));
+                liars.into_iter().flatten().for_each(|ip| self.ban(ip));
+                self.end_parole(&open, had_record);
                 self.add_piece(piece);
             }
             Verdict::Bad(digests) => {
@@ -251,6 +279,7 @@ impl Swarm {
             }
             Verdict::Lost => self.reopen(piece),
         }
+        self.rest_if_alone();
     }
 
     fn reopen(&mut self, piece: PieceIndex) {
@@ -261,19 +290,30 @@ impl Swarm {
         }
     }
 
-    /// A bad piece: the one that sent it all is to blame; of several, time will tell.
+    /// A bad piece: the one that sent it all is to blame; of several, time will tell, and till then
+    /// each gets pieces of its own.
     fn blame(&mut self, piece: PieceIndex, open: &OpenPiece, digests: Vec<[u8; 20]>) {
         let origins: Vec<BlockOrigin> = (0_u32..)
-            .zip(open.slots.iter().zip(digests))
-            .filter_map(|(index, (slot, digest))| match slot {
-                Slot::Held { from, .. } | Slot::Stored { from } => {
-                    Some(BlockOrigin { index, from: *from, digest })
-                }
-                Slot::Free | Slot::Asked(_) => None,
+            .zip(open.senders().zip(digests))
+            .filter_map(|(index, (from, digest))| {
+                from.map(|from| BlockOrigin { index, from, digest })
             })
             .collect();
         for ip in self.smart_ban.piece_failed(piece, &origins) {
             self.ban(ip);
+        }
+        for peer in self.peers.values_mut() {
+            peer.is_on_parole |= origins.iter().any(|origin| origin.from == peer.ip());
+        }
+    }
+
+    /// A good piece clears whoever sent all of it; and if it failed before, those of whom nothing
+    /// bad is left on record.
+    fn end_parole(&mut self, open: &OpenPiece, had_record: bool) {
+        for peer in self.peers.values_mut().filter(|peer| peer.is_on_parole) {
+            let sent_it_all = open.senders().all(|from| from == Some(peer.ip()));
+            let is_cleared = had_record && !self.smart_ban.suspects(peer.ip());
+            peer.is_on_parole = !(sent_it_all || is_cleared);
         }
     }
 
@@ -291,11 +331,10 @@ impl Swarm {
 
     /// A piece is on disk and its hash is right: everyone may know.
     fn add_piece(&mut self, piece: PieceIndex) {
-        if !self.have.set(piece) {
+        let was_wanted = self.picker.is_wanted(piece);
+        if !self.picker.set_have(piece) {
             return;
         }
-        let was_wanted = self.picker.is_wanted(piece);
-        self.picker.set_have(piece);
         self.outputs.push_back(Output::PieceVerified(piece));
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
         for key in keys {
@@ -315,15 +354,18 @@ impl Swarm {
 
     pub(super) fn complete_if_all_is_here(&mut self) {
         let is_completed = self.picker.wanted_missing() == 0;
-        if is_completed && !self.is_completed {
-            self.is_completed = true;
-            self.outputs.push_back(Output::Completed);
-            let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
-            for key in keys {
-                self.close_if_both_done(key);
-            }
+        if is_completed == self.is_completed {
+            return;
         }
         self.is_completed = is_completed;
+        if is_completed {
+            self.outputs.push_back(Output::Completed);
+        }
+        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        for key in keys {
+            self.introduce_again(key);
+            self.close_if_both_done(key);
+        }
     }
 
     /// Changes what is wanted: a number a piece, 0 is not, 7 is most.
@@ -339,9 +381,19 @@ impl Swarm {
         self.complete_if_all_is_here();
     }
 
-    /// Whether to take pieces in order rather than the rarest first.
-    pub fn set_sequential(&mut self, is_sequential: bool) {
-        self.picker.set_sequential(is_sequential);
+    /// Changes how pieces are chosen. Those that are begun stay so.
+    pub fn set_selector(&mut self, selector: Selector) {
+        self.selector = selector;
+    }
+
+    /// How pieces are chosen.
+    pub const fn selector(&self) -> &Selector {
+        &self.selector
+    }
+
+    /// How pieces are chosen, to be given to the swarm that takes this one's place.
+    pub fn take_selector(&mut self) -> Selector {
+        std::mem::take(&mut self.selector)
     }
 
     /// A piece that is needed by a time, such as for playing: it comes before all others, the

@@ -13,16 +13,29 @@ impl Swarm {
     /// Messages have come from a peer; the list is emptied.
     ///
     /// # Errors
-    /// If the peer broke the protocol: close the connection, then [`remove_peer`](Self::remove_peer).
+    /// If the peer broke the protocol: close the connection, then [`remove_peer`](Self::remove_peer). If it
+    /// did so with a request, that is left in the list.
     pub fn handle_messages(
         &mut self,
         now: Instant,
         key: PeerKey,
         messages: &mut Vec<Message>,
     ) -> Result<(), PeerFault> {
+        let mut outcome = Ok(());
+        let mut wrong = None;
         for message in messages.drain(..) {
-            self.handle_message(now, key, message)?;
+            let request = match message {
+                Message::Request(block) => Some(block),
+                _ => None,
+            };
+            outcome = self.handle_message(now, key, message);
+            if outcome.is_err() {
+                wrong = request;
+                break;
+            }
         }
+        messages.extend(wrong.map(Message::Request));
+        outcome?;
         self.fill(now, key);
         Ok(())
     }
@@ -83,7 +96,11 @@ impl Swarm {
                 peer.spend_patience()
             }
             Message::Reject(block) => self.handle_reject(key, block),
-            Message::Extended { id, payload } => handle_extended(peer, id, &payload),
+            Message::Extended { id, payload } => {
+                handle_extended(peer, id, &payload)?;
+                self.close_if_both_done(key);
+                Ok(())
+            }
             Message::Port(_) | Message::Unknown(_) => peer.spend_patience(),
         }
     }
@@ -142,6 +159,8 @@ impl Swarm {
         // While few are served there is nothing to weigh: no peer need wait for the next round.
         let is_choked = peer.am_choking;
         if is_choked
+            && !self.is_paused
+            && self.choker.is_open(now)
             && self.peers.values().filter(|peer| !peer.am_choking).count()
                 < self.slots_free_for_all()
         {
@@ -151,17 +170,20 @@ impl Swarm {
     }
 
     fn handle_reject(&mut self, key: PeerKey, block: Block) -> Result<(), PeerFault> {
-        let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
-        // While it chokes us there are no more rejects than requests. One that serves us may be asked
-        // the same again, and reject it again.
-        if !peer.peer_choking {
-            peer.spend_patience()?;
+        if block.piece.0 >= self.layout.piece_count() {
+            return Err(PeerFault::RejectOfUnknownPiece);
         }
+        let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
         match peer.take_asked(block) {
             Some(asked) => {
                 if peer.peer_choking {
                     peer.allowed_to_us.retain(|piece| *piece != block.piece);
                 } else {
+                    // One that serves us may be asked the same again, and reject it again. While it
+                    // chokes us, or if we have cancelled, there are no more rejects than requests.
+                    if !peer.forgiven.contains(&block) {
+                        peer.spend_patience()?;
+                    }
                     // It serves us, but not this: leave it to others for now.
                     peer.current = None;
                 }
@@ -199,8 +221,7 @@ impl Swarm {
     /// Two peers that have everything have nothing to say to each other.
     pub(super) fn close_if_both_done(&mut self, key: PeerKey) {
         let Some(peer) = self.peers.get(&key) else { return };
-        let is_upload_only = peer.extended.as_ref().is_some_and(|extended| extended.upload_only);
-        if self.is_completed && (peer.is_seed() || is_upload_only) {
+        if self.is_completed && peer.is_upload_only() {
             self.outputs.push_back(Output::Close { peer: key, reason: "both are seeds" });
         }
     }

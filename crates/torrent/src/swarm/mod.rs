@@ -4,22 +4,34 @@
 //! [`Output`] and do it. It knows no socket and no file.
 //!
 //! - `peer`: what is known of one connection; `pipeline`: how deep to ask.
-//! - `messages`: what each message does. `requests`: which blocks to ask for next.
+//! - `greeting`: what we say of ourselves. `messages`: what each message does. `requests`: which
+//!   blocks to ask for next.
 //! - `download`: blocks that came, until their piece is verified. `uploads`: serving others.
-//! - [`PiecePicker`], [`Choker`], [`PeerList`], [`SmartBan`]: the policies, each by itself.
+//!   `pause`: neither, for a while.
+//! - `piece_picker` and its `buckets`: what is wanted and how common it is. [`Offer`]: what of it one
+//!   peer has. [`Selector`]: which of that to take.
+//! - [`Choker`], [`PeerList`], [`SmartBan`]: the policies, each by itself.
 
+mod buckets;
 mod choker;
 mod download;
+mod greeting;
 mod messages;
+mod offer;
+mod pause;
 mod peer;
 mod peer_list;
+mod peer_text;
 mod piece_picker;
 mod pipeline;
 mod requests;
+mod selector;
 mod smart_ban;
 #[cfg(test)]
 pub(crate) mod tests;
 mod uploads;
+#[cfg(test)]
+mod world;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -28,20 +40,22 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-pub use choker::{Candidate, Choker, Role, SeedingPolicy, Slots};
+pub use choker::{Candidate, Choker, ChokingTimers, Role, SeedingPolicy, Slots};
 pub use download::{Verdict, VerifyJob};
+pub use offer::{Offer, OfferedPiece};
 pub use peer::{Direction, NewPeer, PeerStatus};
 pub use peer_list::{Ending, PeerList, Source};
-pub use piece_picker::PiecePicker;
+pub use selector::{PieceSelector, Selector, SelectorKind};
 pub use smart_ban::{BlockOrigin, SmartBan};
 pub use uploads::ReadRun;
 
 use crate::metainfo::FileLayout;
 use crate::rate::RateMeter;
-use crate::wire::{ExtendedHandshake, Message};
-use crate::{Bitfield, InfoHash, PeerId, PieceIndex, Rng};
+use crate::wire::Message;
+use crate::{Bitfield, Block, InfoHash, PeerId, PieceIndex, Rng};
 use download::OpenPiece;
 use peer::Peer;
+use piece_picker::PiecePicker;
 
 /// One connected peer of one swarm. Never used again for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -114,6 +128,8 @@ pub struct SwarmConfig {
     pub slots: Slots,
     /// Whom to serve when all is here.
     pub seeding: SeedingPolicy,
+    /// When it is decided who is served.
+    pub choking: ChokingTimers,
 }
 
 /// One torrent's dealings with its peers.
@@ -122,8 +138,9 @@ pub struct Swarm {
     config: SwarmConfig,
     info_hash: InfoHash,
     layout: Arc<FileLayout>,
-    have: Bitfield,
     picker: PiecePicker,
+    selector: Selector,
+    selector_rng: Rng,
     open: BTreeMap<PieceIndex, OpenPiece>,
     peers: BTreeMap<PeerKey, Peer>,
     next_key: u32,
@@ -138,6 +155,7 @@ pub struct Swarm {
     held_len: u64,
     tick_at: Instant,
     is_completed: bool,
+    is_paused: bool,
     was_endgame: bool,
     upload_capacity: Option<u64>,
     down: RateMeter,
@@ -166,17 +184,18 @@ impl Swarm {
     ) -> Self {
         assert_eq!(have.len(), layout.piece_count(), "a bit for each piece");
         let mut fork = || Rng::from_seed(rng.u64());
-        let picker = PiecePicker::new(&have, priorities, fork());
+        let picker = PiecePicker::new(have, priorities, fork());
         let is_completed = picker.wanted_missing() == 0;
         Self {
             known: PeerList::new(KNOWN_PEERS_MAX, fork()),
-            choker: Choker::new(fork()),
+            choker: Choker::new(now, config.choking, fork()),
             smart_ban: SmartBan::new(),
             config,
             info_hash,
             layout,
-            have,
             picker,
+            selector: Selector::default(),
+            selector_rng: fork(),
             open: BTreeMap::new(),
             peers: BTreeMap::new(),
             next_key: 0,
@@ -184,6 +203,7 @@ impl Swarm {
             held_len: 0,
             tick_at: now,
             is_completed,
+            is_paused: false,
             was_endgame: false,
             upload_capacity: None,
             down: RateMeter::new(now),
@@ -235,6 +255,16 @@ impl Swarm {
             self.release(key, asked);
         }
         self.disown(key);
+        self.rest_if_alone();
+    }
+
+    /// Keeps nothing in memory that is of use with peers only, when there are none.
+    fn rest_if_alone(&mut self) {
+        if self.peers.is_empty() && self.open.is_empty() {
+            self.picker.rest();
+            self.dirty = Vec::new();
+            self.outputs.shrink_to_fit();
+        }
     }
 
     /// The caller did not read from this peer for a while: its silence is no fault of its own.
@@ -284,7 +314,7 @@ impl Swarm {
         for key in keys {
             self.tick_peer(now, key);
         }
-        if self.choker.is_due(now) {
+        if !self.is_paused && self.choker.is_due(now) {
             self.rechoke(now);
         }
     }
@@ -332,45 +362,9 @@ impl Swarm {
         }
     }
 
-    /// What a new peer hears first: what we have, and which extensions we know.
-    fn greet(&mut self, peer: &mut Peer) {
-        let message = match (peer.has_fast, self.have.count()) {
-            (true, 0) => Some(Message::HaveNone),
-            (true, _) if self.have.is_all() => Some(Message::HaveAll),
-            (false, 0) => None,
-            _ => Some(Message::Bitfield(Bytes::copy_from_slice(self.have.as_bytes()))),
-        };
-        if let Some(message) = message {
-            peer.send(&message);
-        }
-        if peer.has_extensions {
-            let hello = ExtendedHandshake {
-                v: Some(self.config.client.clone()),
-                reqq: Some(uploads::REQUESTS_QUEUED_MAX as u32),
-                yourip: Some(peer.ip()),
-                p: self.config.port,
-                ..ExtendedHandshake::default()
-            };
-            peer.send(&Message::Extended { id: 0, payload: hello.encode().into() });
-        }
-        if let (true, IpAddr::V4(ip)) = (peer.has_fast, peer.ip()) {
-            let count = self.layout.piece_count();
-            peer.allowed_to_it = crate::wire::allowed_fast_set(
-                ip,
-                self.info_hash,
-                count,
-                ALLOWED_FAST_COUNT.min(count as usize),
-            );
-            peer.allowed_to_it.retain(|&piece| self.have.has(piece));
-            for piece in peer.allowed_to_it.clone() {
-                peer.send(&Message::AllowedFast(piece));
-            }
-        }
-    }
-
     /// Which pieces are ours.
     pub const fn have(&self) -> &Bitfield {
-        &self.have
+        self.picker.have()
     }
 
     /// Where the pieces lie.
@@ -400,7 +394,40 @@ impl Swarm {
 
     /// Every connected peer, for people to look at.
     pub fn peers(&self, now: Instant) -> impl Iterator<Item = (PeerKey, PeerStatus)> {
-        self.peers.iter().map(move |(&key, peer)| (key, peer.status(now)))
+        self.peers.iter().map(move |(&key, peer)| (key, self.status_of(now, key, peer)))
+    }
+
+    /// One connected peer.
+    pub fn peer_status(&self, now: Instant, key: PeerKey) -> Option<PeerStatus> {
+        self.peers.get(&key).map(|peer| self.status_of(now, key, peer))
+    }
+
+    /// The peer that gives way first when there is no room: of those connected for a minute where neither
+    /// wants anything of the other, the oldest.
+    pub fn least_useful(&self, now: Instant) -> Option<PeerKey> {
+        let is_useless = |peer: &Peer| {
+            !peer.am_interested
+                && !peer.peer_interested
+                && now.saturating_duration_since(peer.connected_at) >= USELESS_AFTER
+        };
+        let useless = self.peers.iter().filter(|(_, peer)| is_useless(peer));
+        useless.min_by_key(|(_, peer)| peer.connected_at).map(|(&key, _)| key)
+    }
+
+    /// Which pieces a connected peer has.
+    pub fn peer_bitfield(&self, key: PeerKey) -> Option<&Bitfield> {
+        self.peers.get(&key).map(|peer| &peer.bits)
+    }
+
+    /// The blocks that a connected peer was asked for and has not sent, in the order asked.
+    pub fn peer_requests(&self, key: PeerKey) -> impl Iterator<Item = Block> {
+        self.peers.get(&key).into_iter().flat_map(|peer| peer.asked.iter().map(|asked| asked.block))
+    }
+
+    fn status_of(&self, now: Instant, key: PeerKey, peer: &Peer) -> PeerStatus {
+        let source = self.known.source(peer.addr).unwrap_or(Source::Incoming);
+        let is_optimistic = !peer.am_choking && self.choker.optimistic() == Some(key);
+        peer.status(now, source, is_optimistic)
     }
 
     /// Payload received, in bytes per second.
@@ -459,8 +486,9 @@ fn candidate(now: Instant, key: PeerKey, peer: &Peer) -> Candidate {
 const IDLE_TURN: Duration = Duration::from_secs(5);
 /// Addresses remembered per torrent.
 const KNOWN_PEERS_MAX: usize = 3000;
-const ALLOWED_FAST_COUNT: usize = 10;
 const TICK: Duration = Duration::from_secs(1);
 const ENDGAME_TICK: Duration = Duration::from_millis(100);
+/// No peer is called useless before it has had so long to say what it has.
+const USELESS_AFTER: Duration = Duration::from_secs(60);
 const IDLE_AFTER: Duration = Duration::from_secs(180);
 const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(100);

@@ -38,6 +38,8 @@ pub enum Ending {
     Useful,
     /// In order, and there is nothing that either could give the other.
     NoUse,
+    /// We hung up, for no reason that has to do with it: it may be dialled again at once.
+    Ours,
     /// It went away.
     Refused,
     /// It broke the protocol.
@@ -99,6 +101,11 @@ impl PeerList {
         true
     }
 
+    /// Who told us of an address, if it is known.
+    pub fn source(&self, addr: SocketAddr) -> Option<Source> {
+        self.known.get(&canonical(addr)).map(|known| known.source)
+    }
+
     /// The most promising address to dial now. Say [`dialing`](Self::dialing) if it is.
     pub fn next_to_dial(&self, now: Instant) -> Option<SocketAddr> {
         let may_dial = |known: &Known| match known.state {
@@ -111,6 +118,17 @@ impl PeerList {
         candidates
             .min_by_key(|(_, known)| (known.failures, known.source, known.salt))
             .map(|(&addr, _)| addr)
+    }
+
+    /// When the first address may be dialled again; `now` if one may be at once.
+    pub fn next_dial_at(&self, now: Instant) -> Option<Instant> {
+        let wait = |known: &Known| match known.state {
+            State::Idle { not_before } if known.source != Source::Incoming => {
+                Some(not_before.map_or(now, |at| at.max(now)))
+            }
+            State::Idle { .. } | State::Dialing | State::Connected => None,
+        };
+        self.known.values().filter_map(wait).min()
     }
 
     /// An address is being dialled.
@@ -144,11 +162,12 @@ impl PeerList {
             return;
         }
         match ending {
+            Ending::Ours => self.set_state(addr, State::Idle { not_before: None }),
             Ending::Useful | Ending::NoUse | Ending::Refused => {
                 let wait = match ending {
                     Ending::NoUse => BACKOFF_MAX,
                     Ending::Useful => BACKOFF_MAX / 60,
-                    Ending::Refused | Ending::Fault => BACKOFF_FIRST,
+                    Ending::Ours | Ending::Refused | Ending::Fault => BACKOFF_FIRST,
                 };
                 if let Some(known) = self.known.get_mut(&addr) {
                     known.failures = 0;
@@ -333,6 +352,16 @@ mod tests {
         let taken = (1..=500).filter(|&port| list.add(addr(1, port), Source::Exchange)).count();
         assert_eq!(taken, PORTS_PER_HOST_MAX);
         assert!(list.add(addr(1, 9999), Source::Manual));
+    }
+
+    #[test]
+    fn an_address_named_again_and_again_is_known_once() {
+        let mut list = list(10);
+        assert!(list.add(addr(1, 1), Source::Tracker));
+        for source in [Source::Tracker, Source::Exchange, Source::Manual] {
+            list.add(addr(1, 1), source);
+        }
+        assert_eq!(list.len(), 1);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::download::{OpenPiece, Slot};
 use super::peer::{Asked, Peer};
-use super::{PeerKey, Swarm};
+use super::{Offer, PeerKey, Selector, SelectorKind, Swarm};
 use crate::wire::Message;
 use crate::{BLOCK_LEN, Block, PieceIndex};
 
@@ -16,7 +16,10 @@ impl Swarm {
     /// Fills the pipeline of a peer.
     pub(super) fn fill(&mut self, now: Instant, key: PeerKey) {
         let Some(peer) = self.peers.get(&key) else { return };
-        if !peer.am_interested || (peer.peer_choking && peer.allowed_to_us.is_empty()) {
+        if self.is_paused
+            || !peer.am_interested
+            || (peer.peer_choking && peer.allowed_to_us.is_empty())
+        {
             return;
         }
         let mut room = peer.room();
@@ -45,25 +48,17 @@ impl Swarm {
         {
             return Some(piece);
         }
-        let left_over = self.best_open(|piece, open| open.owner.is_none() && peer.may_ask(piece));
-        let piece = match left_over {
-            Some(piece) => piece,
-            None => {
-                let crowded = self.open.len() > OPEN_BASE + self.peers.len() * 3 / 2;
-                let shared = || self.best_open(|piece, _| peer.may_ask(piece));
-                let shared_first = if crowded { shared() } else { None };
-                match shared_first.or_else(|| self.open_new(key)) {
-                    Some(piece) => piece,
-                    None => {
-                        let peer = self.peers.get(&key)?;
-                        self.best_open(|piece, _| peer.may_ask(piece))?
-                    }
-                }
-            }
-        };
-        let open = self.open.get_mut(&piece)?;
-        open.owner = open.owner.or(Some(key));
+        let piece = self.select(key)?;
         let peer = self.peers.get_mut(&key)?;
+        if !self.open.contains_key(&piece) {
+            self.picker.open(piece);
+            self.open.insert(piece, OpenPiece::new(self.layout.block_count(piece)));
+        }
+        let open = self.open.get_mut(&piece)?;
+        if open.owner.is_none() {
+            open.owner = Some(key);
+            open.is_alone = peer.is_on_parole && open.received == 0;
+        }
         let before = peer.current.replace(piece);
         if let Some(before) = before.and_then(|before| self.open.get_mut(&before))
             && before.owner == Some(key)
@@ -74,30 +69,28 @@ impl Swarm {
         Some(piece)
     }
 
-    /// Of the open pieces with something left to ask for that `suits`, the one nearest its end.
-    fn best_open(&self, suits: impl Fn(PieceIndex, &OpenPiece) -> bool) -> Option<PieceIndex> {
-        self.open
-            .iter()
-            .filter(|(piece, open)| {
-                open.free > 0 && self.picker.is_wanted(**piece) && suits(**piece, open)
-            })
-            .min_by_key(|(_, open)| open.slots.len() as u32 - open.received)
-            .map(|(&piece, _)| piece)
-    }
-
-    fn open_new(&mut self, key: PeerKey) -> Option<PieceIndex> {
-        let peer = self.peers.get(&key)?;
-        let piece = if peer.peer_choking {
-            let fresh = |piece: &&PieceIndex| {
-                self.picker.is_wanted(**piece) && !self.open.contains_key(*piece)
-            };
-            *peer.allowed_to_us.iter().filter(fresh).find(|&&piece| peer.bits.has(piece))?
-        } else {
-            self.picker.pick(&peer.bits)?
+    /// The piece to go on with, open or new.
+    fn select(&mut self, key: PeerKey) -> Option<PieceIndex> {
+        self.picker.prepare();
+        let Self { picker, open, layout, peers, selector, selector_rng: rng, .. } = self;
+        let offer = Offer { picker, open, layout, peer: peers.get(&key)? };
+        let is_crowded = open.len() > OPEN_BASE + peers.len() * 3 / 2;
+        let kind = match selector {
+            Selector::Kind(kind) => *kind,
+            Selector::Own(own) => {
+                let choice = if is_crowded { None } else { own.select(&offer, rng) };
+                if let Some(piece) = choice.and_then(|piece| offer.piece(piece)) {
+                    return Some(piece.index);
+                }
+                SelectorKind::Rarest
+            }
         };
-        self.picker.open(piece);
-        self.open.insert(piece, OpenPiece::new(self.layout.block_count(piece)));
-        Some(piece)
+        // A suspect begins where nobody else has sent anything, if it can.
+        let own = if offer.peer.is_on_parole { offer.select_new(kind, rng) } else { None };
+        own.or_else(|| offer.nearest_its_end(|open| open.owner.is_none()))
+            .or_else(|| if is_crowded { offer.nearest_its_end(OpenPiece::is_shared) } else { None })
+            .or_else(|| offer.select(kind, rng))
+            .or_else(|| offer.nearest_its_end(|_| true))
     }
 
     /// Asks for up to `room` free blocks of a piece, in order. Returns how many.

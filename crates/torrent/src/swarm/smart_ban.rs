@@ -55,6 +55,11 @@ impl SmartBan {
         self.failed.contains_key(&piece)
     }
 
+    /// Whether any of a failed piece came from this address.
+    pub fn suspects(&self, ip: IpAddr) -> bool {
+        self.failed.values().flatten().any(|block| block.from == ip)
+    }
+
     /// A piece is good, and its blocks have these hashes. Returns who sent another block in its place
     /// before.
     pub fn piece_passed(&mut self, piece: PieceIndex, digests: &[[u8; 20]]) -> Vec<IpAddr> {
@@ -96,9 +101,11 @@ mod tests {
         let mut ban = SmartBan::new();
         assert!(ban.piece_failed(PieceIndex(1), &[block(0, 1, 7), block(1, 2, 99)]).is_empty());
         assert!(ban.piece_failed(PieceIndex(1), &[block(0, 3, 7), block(1, 4, 98)]).is_empty());
-        assert!(ban.has_record(PieceIndex(1)));
+        assert!(ban.has_record(PieceIndex(1)) && ban.suspects(IpAddr::from([10, 0, 0, 1])));
+        assert!(!ban.suspects(IpAddr::from([10, 0, 0, 5])));
         let liars = ban.piece_passed(PieceIndex(1), &[[7; 20], [8; 20]]);
         assert_eq!(liars, [IpAddr::from([10, 0, 0, 2]), IpAddr::from([10, 0, 0, 4])]);
+        assert!(!ban.suspects(IpAddr::from([10, 0, 0, 1])));
         assert!(ban.piece_passed(PieceIndex(1), &[[7; 20], [8; 20]]).is_empty());
     }
 

@@ -1,294 +1,14 @@
-//! Two and more swarms that talk to each other in virtual time, without a network.
+//! Stories of swarms that talk to each other.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use sha1::{Digest, Sha1};
 
+pub(crate) use super::world::epoch;
+use super::world::{World, plain};
 use super::*;
-use crate::metainfo::{FileEntry, FileLayout, RelativePath};
-use crate::wire::{Handshake, Inbox, MessageLimits, Reserved};
+use crate::wire::{Handshake, Reserved};
 use crate::{Block, PeerFault};
-
-/// One instant for all tests to start from.
-pub(crate) fn epoch() -> Instant {
-    static EPOCH: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-    #[expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
-    *EPOCH.get_or_init(Instant::now)
-}
-
-/// Swarms of one torrent, each with its own disk, joined by pipes that deliver in order.
-struct World {
-    now: Instant,
-    data: Vec<u8>,
-    layout: Arc<FileLayout>,
-    hosts: Vec<Host>,
-    /// Bytes on their way: from, to, what.
-    wires: VecDeque<(usize, usize, Bytes)>,
-}
-
-struct Host {
-    swarm: Swarm,
-    disk: Vec<u8>,
-    /// The other end, and what has arrived from it.
-    links: BTreeMap<PeerKey, (usize, Inbox)>,
-    closed: Vec<&'static str>,
-    faults: Vec<PeerFault>,
-    events: Vec<String>,
-    /// Spoils every block that it sends of these pieces.
-    lies_about: Vec<PieceIndex>,
-    /// Answers no request.
-    is_mute: bool,
-    /// What it may send in one step of time, and in this one still, in bytes.
-    upload_per_step: u64,
-    upload_left: u64,
-}
-
-impl World {
-    fn new(total_len: u64, piece_len: u32) -> Self {
-        let mut rng = Rng::from_seed(9);
-        let data = (0..total_len).map(|_| rng.u32() as u8).collect();
-        let file = FileEntry {
-            path: RelativePath::from_components(vec![b"x".to_vec()]).expect("safe"),
-            len: total_len,
-            is_pad: false,
-            is_executable: false,
-            is_hidden: false,
-        };
-        let layout = Arc::new(FileLayout::new(piece_len, vec![file]).expect("in range"));
-        Self { now: epoch(), data, layout, hosts: Vec::new(), wires: VecDeque::new() }
-    }
-
-    fn add(&mut self, have: Bitfield) -> usize {
-        self.add_wanting(have, &vec![4; self.layout.piece_count() as usize])
-    }
-
-    fn add_wanting(&mut self, have: Bitfield, priorities: &[u8]) -> usize {
-        let index = self.hosts.len();
-        let mut peer_id = PeerId([0; 20]);
-        peer_id.0[19] = index as u8;
-        let config = SwarmConfig {
-            peer_id,
-            port: Some(6881),
-            client: "test".to_owned(),
-            slots: Slots::Adaptive,
-            seeding: SeedingPolicy::FastestFirst,
-        };
-        let piece_len = self.layout.piece_len() as usize;
-        let mut disk = vec![0; self.data.len()];
-        for piece in have.iter() {
-            let start = piece.index() * piece_len;
-            let end = start + self.layout.len_of(piece) as usize;
-            disk[start..end].copy_from_slice(&self.data[start..end]);
-        }
-        let rng = Rng::from_seed(index as u64);
-        let layout = Arc::clone(&self.layout);
-        let swarm = Swarm::new(self.now, InfoHash([1; 20]), layout, have, priorities, config, rng);
-        self.hosts.push(Host {
-            swarm,
-            disk,
-            links: BTreeMap::new(),
-            closed: Vec::new(),
-            faults: Vec::new(),
-            events: Vec::new(),
-            lies_about: Vec::new(),
-            is_mute: false,
-            upload_per_step: u64::MAX,
-            upload_left: u64::MAX,
-        });
-        index
-    }
-
-    fn seed(&mut self) -> usize {
-        self.add(Bitfield::all(self.layout.piece_count()))
-    }
-
-    fn leech(&mut self) -> usize {
-        self.add(Bitfield::none(self.layout.piece_count()))
-    }
-
-    fn addr(host: usize) -> SocketAddr {
-        SocketAddr::from(([10, 0, 0, host as u8 + 1], 6881))
-    }
-
-    fn connect(&mut self, a: usize, b: usize) {
-        self.connect_with(a, b, Reserved::ours());
-    }
-
-    fn connect_with(&mut self, a: usize, b: usize, reserved: Reserved) {
-        for (from, to, direction) in [(a, b, Direction::Outgoing), (b, a, Direction::Incoming)] {
-            let peer_id = self.hosts[to].swarm.config.peer_id;
-            let new = NewPeer { addr: Self::addr(to), direction, peer_id, reserved };
-            let host = &mut self.hosts[from];
-            let key = host.swarm.add_peer(self.now, &new).expect("welcome");
-            host.links.insert(key, (to, Inbox::new(MessageLimits::default())));
-        }
-        self.drain(a);
-        self.drain(b);
-    }
-
-    fn disconnect(&mut self, a: usize, b: usize) {
-        for (from, to) in [(a, b), (b, a)] {
-            let host = &mut self.hosts[from];
-            let key = host.links.iter().find(|(_, (other, _))| *other == to).map(|(&key, _)| key);
-            if let Some(key) = key {
-                host.links.remove(&key);
-                host.swarm.remove_peer(key);
-            }
-        }
-        self.wires.retain(|(from, to, _)| (*from, *to) != (a, b) && (*from, *to) != (b, a));
-        self.drain(a);
-        self.drain(b);
-    }
-
-    /// Does what a driver does.
-    fn drain(&mut self, at: usize) {
-        let now = self.now;
-        let mut ended = Vec::new();
-        loop {
-            let host = &mut self.hosts[at];
-            if !host.is_mute {
-                let keys: Vec<PeerKey> = host.links.keys().copied().collect();
-                for key in keys {
-                    while host.upload_left > 0
-                        && let Some(run) = host.swarm.next_read(key, 64 * 1024)
-                    {
-                        host.upload_left = host.upload_left.saturating_sub(run.span.len.into());
-                        let mut data = slice_of(&self.layout, &host.disk, run.span).to_vec();
-                        if host.lies_about.contains(&run.span.piece) {
-                            data[0] ^= 1;
-                        }
-                        host.swarm.handle_read(now, run, &data.into());
-                    }
-                }
-            }
-            let Some(output) = host.swarm.poll_output(now) else { break };
-            match output {
-                Output::Send { peer, bytes } => {
-                    self.wires.extend(host.links.get(&peer).map(|(to, _)| (at, *to, bytes)));
-                }
-                Output::SendBlock { peer, head, data } => {
-                    let bytes = Bytes::from([&head[..], &data].concat());
-                    self.wires.extend(host.links.get(&peer).map(|(to, _)| (at, *to, bytes)));
-                }
-                Output::Verify(job) => {
-                    let start = job.piece.index() * self.layout.piece_len() as usize;
-                    let len = job.blocks.iter().map(|(_, data)| data.len() as u64).sum();
-                    let whole =
-                        Block { piece: job.piece, offset: 0, len: self.layout.len_of(job.piece) };
-                    for (offset, data) in &job.blocks {
-                        let from = start + *offset as usize;
-                        host.disk[from..from + data.len()].copy_from_slice(data);
-                    }
-                    let (ours, right) = (
-                        slice_of(&self.layout, &host.disk, whole),
-                        slice_of(&self.layout, &self.data, whole),
-                    );
-                    let digests =
-                        || ours.chunks(16384).map(|block| Sha1::digest(block).into()).collect();
-                    let verdict = if ours == right {
-                        Verdict::Good(job.wants_digests.then(digests))
-                    } else {
-                        Verdict::Bad(digests())
-                    };
-                    host.swarm.handle_verdict(job.piece, len, verdict);
-                }
-                Output::Store(job) => {
-                    let start = job.piece.index() * self.layout.piece_len() as usize;
-                    let len = job.blocks.iter().map(|(_, data)| data.len() as u64).sum();
-                    for (offset, data) in &job.blocks {
-                        let from = start + *offset as usize;
-                        host.disk[from..from + data.len()].copy_from_slice(data);
-                    }
-                    host.swarm.handle_stored(len);
-                    host.events.push(format!("stored {}", job.piece));
-                }
-                Output::Close { peer, reason } => {
-                    host.closed.push(reason);
-                    ended.extend(host.links.get(&peer).map(|(to, _)| *to));
-                }
-                Output::PieceVerified(piece) => host.events.push(format!("verified {piece}")),
-                Output::PieceFailed(piece) => host.events.push(format!("failed {piece}")),
-                Output::Banned(ip) => host.events.push(format!("banned {ip}")),
-                Output::Completed => host.events.push("completed".to_owned()),
-            }
-        }
-        for other in ended {
-            self.disconnect(at, other);
-        }
-    }
-
-    /// Delivers what is under way, a step of time each, until nothing moves; then lets timers run.
-    fn run(&mut self, seconds: u64) {
-        let end = self.now + Duration::from_secs(seconds);
-        while self.now < end {
-            let mut delivered = 0;
-            while let Some((from, to, bytes)) = self.wires.pop_front() {
-                self.deliver(from, to, bytes);
-                delivered += 1;
-                if delivered == 200 {
-                    break;
-                }
-            }
-            self.now += Duration::from_millis(10);
-            for at in 0..self.hosts.len() {
-                let host = &mut self.hosts[at];
-                host.upload_left = host.upload_per_step;
-                host.swarm.handle_timeout(self.now);
-                self.drain(at);
-            }
-        }
-    }
-
-    fn deliver(&mut self, from: usize, to: usize, bytes: Bytes) {
-        let now = self.now;
-        let host = &mut self.hosts[to];
-        let Some((&key, (_, inbox))) = host.links.iter_mut().find(|(_, (other, _))| *other == from)
-        else {
-            return;
-        };
-        let pending = inbox.pending_mut();
-        let count = pending.len().min(bytes.len());
-        pending[..count].copy_from_slice(&bytes[..count]);
-        let mut messages = Vec::new();
-        let result = inbox.received(count, bytes.slice(count..), &mut messages);
-        let result = result.and_then(|()| host.swarm.handle_messages(now, key, &mut messages));
-        match result {
-            Ok(()) => self.drain(to),
-            Err(fault) => {
-                host.faults.push(fault);
-                self.disconnect(to, from);
-            }
-        }
-    }
-
-    /// Sends bytes as if host `from` had.
-    fn inject(&mut self, from: usize, to: usize, messages: &[Message]) {
-        let mut bytes = Vec::new();
-        messages.iter().for_each(|message| message.encode(&mut bytes));
-        self.wires.push_back((from, to, bytes.into()));
-        self.run(0);
-        while let Some((from, to, bytes)) = self.wires.pop_front() {
-            self.deliver(from, to, bytes);
-        }
-    }
-
-    fn is_done(&self, at: usize) -> bool {
-        self.hosts[at].swarm.is_completed() && self.hosts[at].disk == self.data
-    }
-}
-
-fn slice_of<'a>(layout: &FileLayout, disk: &'a [u8], block: Block) -> &'a [u8] {
-    let start = block.piece.index() * layout.piece_len() as usize + block.offset as usize;
-    &disk[start..start + block.len as usize]
-}
-
-fn plain() -> Reserved {
-    Reserved::default()
-}
 
 #[test]
 fn a_leech_gets_everything_from_a_seed_and_they_part() {
@@ -349,13 +69,6 @@ fn unwanted_pieces_are_not_asked_for() {
     world.connect_again(leech, seed);
     world.run(3);
     assert!(world.is_done(leech));
-}
-
-impl World {
-    fn connect_again(&mut self, a: usize, b: usize) {
-        self.disconnect(a, b);
-        self.connect(a, b);
-    }
 }
 
 #[test]
@@ -565,6 +278,21 @@ fn a_silent_peer_is_closed_and_a_quiet_one_hears_keep_alives() {
 }
 
 #[test]
+fn who_neither_gives_nor_takes_is_the_first_to_make_room_after_a_minute() {
+    let mut world = World::new(400_000, 65536);
+    let (us, seed, first, second) = (world.leech(), world.seed(), world.leech(), world.leech());
+    for other in [seed, first, second] {
+        world.connect(us, other);
+    }
+    world.hosts[seed].is_mute = true;
+    world.run(30);
+    assert_eq!(world.hosts[us].swarm.least_useful(world.now), None);
+    world.run(31);
+    let key = world.hosts[us].swarm.least_useful(world.now).expect("one");
+    assert_eq!(world.hosts[us].links[&key].0, first);
+}
+
+#[test]
 fn allowed_fast_pieces_are_served_to_the_choked() {
     let mut world = World::new(400_000, 100_000);
     let (seed, leech) = (world.seed(), world.leech());
@@ -613,4 +341,57 @@ fn the_handshake_is_the_first_thing_said() {
         peer_id: PeerId([2; 20]),
     };
     assert_eq!(hello.encode().len(), Handshake::LEN);
+}
+
+#[test]
+fn slots_and_timers_of_a_swarm_say_who_is_served_and_when() {
+    let mut world = World::new(400_000, 100_000);
+    world.choking.first_after = Duration::from_secs(10);
+    let (seed, leech) = (world.seed(), world.leech());
+    world.connect_with(leech, seed, plain());
+    world.run(9);
+    assert_eq!(world.hosts[seed].swarm.uploaded(), 0);
+    world.hosts[seed].swarm.set_slots(Slots::Fixed(0));
+    world.run(30);
+    assert_eq!(world.hosts[seed].swarm.uploaded(), 0);
+    world.hosts[seed].swarm.set_slots(Slots::Fixed(1));
+    world.run(11);
+    assert!(world.is_done(leech));
+}
+
+#[test]
+fn so_many_blocks_that_were_never_asked_for_are_put_up_with_and_no_more() {
+    let mut world = World::new(400_000, 100_000);
+    let (victim, other) = (world.leech(), world.leech());
+    world.connect(other, victim);
+    let stray = Message::Piece {
+        piece: PieceIndex(1),
+        offset: 16_384,
+        data: Bytes::from_static(&[1; 16_384]),
+    };
+    world.inject(other, victim, &vec![stray.clone(); 64]);
+    assert_eq!(world.hosts[victim].faults, []);
+    let swarm = &world.hosts[victim].swarm;
+    assert_eq!((swarm.downloaded(), swarm.held_len(), swarm.wasted()), (0, 0, 64 * 16_384));
+    world.inject(other, victim, &[stray]);
+    assert_eq!(world.hosts[victim].faults, [PeerFault::UnrequestedData]);
+}
+
+#[test]
+fn a_block_of_another_length_than_asked_for_is_not_what_was_asked_for() {
+    let mut world = World::new(400_000, 100_000);
+    let (victim, seed) = (world.leech(), world.seed());
+    world.hosts[seed].is_mute = true;
+    world.connect(victim, seed);
+    world.run(1);
+    let key = *world.hosts[victim].links.keys().next().expect("linked");
+    let swarm = &world.hosts[victim].swarm;
+    let asked: Vec<Block> = swarm.peer_requests(key).collect();
+    let first = asked[0];
+    let short = Bytes::from(vec![0; first.len as usize - 1]);
+    let block = Message::Piece { piece: first.piece, offset: first.offset, data: short };
+    world.inject(seed, victim, &[block]);
+    let swarm = &world.hosts[victim].swarm;
+    assert_eq!((swarm.downloaded(), swarm.held_len()), (0, 0));
+    assert_eq!(swarm.peer_requests(key).collect::<Vec<_>>(), asked);
 }

@@ -25,14 +25,16 @@ impl Swarm {
         if block.len > BLOCK_LEN_MAX || !self.layout.contains(block) {
             return Err(PeerFault::BadRequest);
         }
-        if !self.have.has(block.piece) {
+        if !self.picker.have().has(block.piece) {
             return Err(PeerFault::RequestForMissingPiece);
         }
         let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
-        let is_allowed = !peer.am_choking || peer.allowed_to_it.contains(&block.piece);
+        let is_allowed =
+            !self.is_paused && (!peer.am_choking || peer.allowed_to_it.contains(&block.piece));
         let is_full = peer.wants.len() >= REQUESTS_QUEUED_MAX;
         if is_allowed && !is_full {
             peer.wants.push_back(block);
+            peer.cancels_due = peer.cancels_due.saturating_add(1);
             peer.wasted_its_turn = false;
             return Ok(());
         }
@@ -61,7 +63,12 @@ impl Swarm {
             peer.send(&Message::Reject(block));
             self.dirty.push(key);
         }
-        if wanted.is_none() && read.is_none() { peer.spend_patience() } else { Ok(()) }
+        // Each request may be cancelled once, though the block is on its way; a pause does so with all.
+        match peer.cancels_due.checked_sub(1) {
+            Some(due) => peer.cancels_due = due,
+            None => peer.spend_patience()?,
+        }
+        Ok(())
     }
 
     /// Whether a peer waits for blocks that have not been begun.
@@ -147,6 +154,11 @@ impl Swarm {
         }
         peer.allowed_to_it = allowed;
         self.dirty.push(key);
+    }
+
+    /// Changes how many peers are served at once.
+    pub const fn set_slots(&mut self, slots: Slots) {
+        self.config.slots = slots;
     }
 
     /// How many peers are served without waiting for the choker's next round.

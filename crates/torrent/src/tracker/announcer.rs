@@ -122,23 +122,16 @@ struct Tracker {
 impl Announcer {
     /// Trackers in tiers. Each tier is shuffled once, to share the load.
     pub fn new(tiers: Vec<Vec<String>>, mut rng: Rng) -> Self {
-        let tiers = tiers
-            .into_iter()
-            .filter(|urls| !urls.is_empty())
-            .map(|mut urls| {
-                rng.shuffle(&mut urls);
-                Tier {
-                    trackers: urls.into_iter().map(Tracker::new).collect(),
-                    current: 0,
-                    next_at: None,
-                    asking: None,
-                    knows_us: false,
-                    owes_completed: false,
-                    owes_stopped: false,
-                }
-            })
-            .collect();
+        let tiers = tiers.into_iter().filter_map(|urls| Tier::new(urls, &mut rng)).collect();
         Self { tiers, is_running: false, next_id: 0, outputs: VecDeque::new(), rng }
+    }
+
+    /// One more tier, the last.
+    pub fn add_tier(&mut self, now: Instant, urls: Vec<String>) {
+        if let Some(tier) = Tier::new(urls, &mut self.rng) {
+            let next_at = self.is_running.then_some(now);
+            self.tiers.push(Tier { next_at, ..tier });
+        }
     }
 
     /// We begin: every tier is told.
@@ -161,6 +154,11 @@ impl Announcer {
         }
     }
 
+    /// Whether it was started, and not stopped since.
+    pub const fn is_running(&self) -> bool {
+        self.is_running
+    }
+
     /// Everything has arrived. Say it only if it was not all there from the start.
     pub fn completed(&mut self, now: Instant) {
         if !self.is_running {
@@ -174,10 +172,15 @@ impl Announcer {
         }
     }
 
-    /// A person, or a want of peers, asks for an announce now; not before the tracker allows it.
+    /// A person, or a want of peers, asks for an announce now; not before the tracker allows it. One
+    /// that fails, or was not asked yet, is asked when its turn comes.
     pub fn announce_now(&mut self, now: Instant) {
         for tier in self.tiers.iter_mut().filter(|tier| tier.asking.is_none()) {
-            let earliest = tier.trackers[tier.current].not_before.map_or(now, |at| at.max(now));
+            let tracker = &tier.trackers[tier.current];
+            if tracker.state != TrackerState::Working {
+                continue;
+            }
+            let earliest = tracker.not_before.map_or(now, |at| at.max(now));
             tier.next_at = tier.next_at.map(|at| at.min(earliest));
         }
     }
@@ -296,9 +299,30 @@ impl Announcer {
         };
         self.tiers.iter().enumerate().flat_map(tier).collect()
     }
+
+    /// How often a tracker has failed since it last answered.
+    pub fn failures(&self, url: &str) -> u32 {
+        let mut trackers = self.tiers.iter().flat_map(|tier| &tier.trackers);
+        trackers.find(|tracker| tracker.url == url).map_or(0, |tracker| tracker.failures)
+    }
 }
 
 impl Tier {
+    /// `None` without a tracker.
+    fn new(mut urls: Vec<String>, rng: &mut Rng) -> Option<Self> {
+        rng.shuffle(&mut urls);
+        let trackers: Vec<Tracker> = urls.into_iter().map(Tracker::new).collect();
+        (!trackers.is_empty()).then_some(Self {
+            trackers,
+            current: 0,
+            next_at: None,
+            asking: None,
+            knows_us: false,
+            owes_completed: false,
+            owes_stopped: false,
+        })
+    }
+
     fn ask(&mut self, id: RequestId, is_running: bool) -> Option<AnnouncerOutput> {
         let event = if !is_running {
             AnnounceEvent::Stopped
@@ -523,6 +547,33 @@ mod tests {
     }
 
     #[test]
+    fn tiers_keep_their_order_and_within_one_the_order_is_drawn_once() {
+        let tiers = [vec!["a", "b", "c", "d"], vec!["e", "f"]];
+        let given: Vec<Vec<String>> = tiers
+            .iter()
+            .map(|tier| tier.iter().map(|&url| format!("http://{url}/announce")).collect())
+            .collect();
+        let mut orders = std::collections::BTreeSet::new();
+        for seed in 0..1000 {
+            let announcer = Announcer::new(given.clone(), Rng::from_seed(seed));
+            let listed = |announcer: &Announcer| -> Vec<(usize, String)> {
+                announcer.status().into_iter().map(|status| (status.tier, status.url)).collect()
+            };
+            let order = listed(&announcer);
+            assert!(order.is_sorted_by_key(|(tier, _)| *tier));
+            for (tier, urls) in given.iter().enumerate() {
+                let mut found: Vec<&String> =
+                    order.iter().filter(|(of, _)| *of == tier).map(|(_, url)| url).collect();
+                found.sort();
+                assert!(found.into_iter().eq(urls), "tier {tier} of seed {seed}");
+            }
+            assert_eq!(listed(&announcer), order);
+            orders.insert(order);
+        }
+        assert_eq!(orders.len(), 24 * 2, "every order comes up");
+    }
+
+    #[test]
     fn when_all_of_a_tier_fail_it_waits_longer_each_round() {
         let (mut announcer, mut now) = (announcer(&[&["a", "b"]]), epoch());
         announcer.start(now);
@@ -618,6 +669,26 @@ mod tests {
         let seeds: Vec<_> = announcer.status().into_iter().map(|tracker| tracker.seeds).collect();
         assert_eq!(seeds, [Some(3), Some(5)]);
         assert!(announcer.status().iter().all(|tracker| tracker.state == TrackerState::Working));
+    }
+
+    #[test]
+    fn a_tier_that_is_added_is_asked_at_once_and_the_others_are_not() {
+        let (mut announcer, now) = (announcer(&[&["a"]]), epoch());
+        announcer.add_tier(now, vec!["b".to_owned()]);
+        assert_eq!(announcer.poll_timeout(), None);
+        announcer.start(now);
+        let all = [asked(&mut announcer, now), asked(&mut announcer, now)].map(Option::unwrap);
+        for (id, _, _) in all {
+            announcer.handle_reply(now, id, ok(900));
+            while announcer.poll_output(now).is_some() {}
+        }
+        announcer.add_tier(now, Vec::new());
+        announcer.add_tier(now, vec!["c".to_owned()]);
+        let (_, url, event) = asked(&mut announcer, now).expect("asked");
+        assert_eq!((url.as_str(), event), ("c", AnnounceEvent::Started));
+        assert_eq!(asked(&mut announcer, now), None);
+        let urls: Vec<_> = announcer.status().into_iter().map(|tracker| tracker.url).collect();
+        assert_eq!(urls, ["a", "b", "c"]);
     }
 
     #[test]

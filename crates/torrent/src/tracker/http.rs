@@ -226,6 +226,18 @@ mod tests {
     }
 
     #[test]
+    fn an_announce_says_started_stopped_or_completed_or_nothing() {
+        let event = |event| {
+            let url = announce_url("http://t/announce", &AnnounceRequest { event, ..request() });
+            url.split('&').find_map(|pair| pair.strip_prefix("event=").map(str::to_owned))
+        };
+        assert_eq!(event(AnnounceEvent::Started).as_deref(), Some("started"));
+        assert_eq!(event(AnnounceEvent::Stopped).as_deref(), Some("stopped"));
+        assert_eq!(event(AnnounceEvent::Completed).as_deref(), Some("completed"));
+        assert_eq!(event(AnnounceEvent::None), None);
+    }
+
+    #[test]
     fn scrapes_where_the_convention_allows() {
         let url = |base| scrape_url(base, &[InfoHash([b'a'; 20])]);
         let hash = "a".repeat(20);

@@ -12,6 +12,7 @@
 mod announcer;
 pub mod http;
 pub mod server;
+mod text;
 mod udp;
 
 use std::net::{IpAddr, SocketAddr};

@@ -178,6 +178,26 @@ mod tests {
     }
 
     #[test]
+    fn a_message_whose_last_bytes_are_missing_waits_for_them() {
+        for message in one_of_each() {
+            let bytes = encoded(std::slice::from_ref(&message));
+            for missing in 1..=bytes.len().min(8) {
+                let (early, late) = bytes.split_at(bytes.len() - missing);
+                let mut inbox = Inbox::new(MessageLimits::default());
+                let mut out = Vec::new();
+                inbox.received(0, Bytes::copy_from_slice(early), &mut out).expect("no fault yet");
+                assert_eq!(out, [], "{missing} bytes missing");
+                let pending = inbox.pending_mut();
+                let (head, rest) = late.split_at(pending.len().min(late.len()));
+                pending[..head.len()].copy_from_slice(head);
+                let rest = Bytes::copy_from_slice(rest);
+                inbox.received(head.len(), rest, &mut out).expect("valid");
+                assert_eq!(out, std::slice::from_ref(&message), "{missing} bytes missing");
+            }
+        }
+    }
+
+    #[test]
     fn a_block_that_came_whole_is_not_copied() {
         let stream = Bytes::from(encoded(&one_of_each()));
         let mut out = Vec::new();

@@ -1,0 +1,28 @@
+//! The smallest client: downloads a torrent into the folder it is started in, and ends when all is there.
+//!
+//! ```text
+//! cargo run -p engine --example basic -- FILE.torrent
+//! ```
+
+use std::error::Error;
+use std::time::Duration;
+
+use engine::{AddOptions, EventKind, Session, SessionConfig};
+use torrent::metainfo::Metainfo;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let file = std::env::args_os().nth(1).ok_or("name a torrent: basic FILE.torrent")?;
+    let metainfo = Metainfo::parse(&std::fs::read(file)?)?;
+    let session = Session::start(SessionConfig::default())?;
+    let events = session.subscribe()?;
+    session.add(metainfo, AddOptions { dir: ".".into(), ..AddOptions::default() })?;
+    for event in events {
+        match event.kind {
+            EventKind::Completed => break,
+            EventKind::DiskFailed(why) => return Err(why.into()),
+            _ => {}
+        }
+    }
+    session.shutdown(Duration::from_secs(3));
+    Ok(())
+}

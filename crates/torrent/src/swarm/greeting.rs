@@ -1,0 +1,65 @@
+//! What a peer hears of us: what we have, what we are called, whether we want anything.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+
+use super::peer::Peer;
+use super::{PeerKey, Swarm, uploads};
+use crate::wire::{ExtendedHandshake, Message};
+
+impl Swarm {
+    /// What a new peer hears first: what we have, and which extensions we know.
+    pub(super) fn greet(&mut self, peer: &mut Peer) {
+        let message = match (peer.has_fast, self.picker.have().count()) {
+            (true, 0) => Some(Message::HaveNone),
+            (true, _) if self.picker.have().is_all() => Some(Message::HaveAll),
+            (false, 0) => None,
+            _ => Some(Message::Bitfield(Bytes::copy_from_slice(self.picker.have().as_bytes()))),
+        };
+        if let Some(message) = message {
+            peer.send(&message);
+        }
+        self.introduce(peer);
+        if let (true, IpAddr::V4(ip)) = (peer.has_fast, peer.ip()) {
+            let count = self.layout.piece_count();
+            peer.allowed_to_it = crate::wire::allowed_fast_set(
+                ip,
+                self.info_hash,
+                count,
+                ALLOWED_FAST_COUNT.min(count as usize),
+            );
+            peer.allowed_to_it.retain(|&piece| self.picker.have().has(piece));
+            for piece in peer.allowed_to_it.clone() {
+                peer.send(&Message::AllowedFast(piece));
+            }
+        }
+    }
+
+    /// Says what we are called and whether we want anything, in the words of BEP 10.
+    fn introduce(&self, peer: &mut Peer) {
+        if !peer.has_extensions {
+            return;
+        }
+        let hello = ExtendedHandshake {
+            v: Some(self.config.client.clone()),
+            reqq: Some(uploads::REQUESTS_QUEUED_MAX as u32),
+            yourip: Some(peer.ip()),
+            p: self.config.port,
+            upload_only: self.is_completed,
+            ..ExtendedHandshake::default()
+        };
+        peer.send(&Message::Extended { id: 0, payload: hello.encode().into() });
+    }
+
+    /// The same, after it has changed whether we want anything.
+    pub(super) fn introduce_again(&mut self, key: PeerKey) {
+        if let Some(mut peer) = self.peers.remove(&key) {
+            self.introduce(&mut peer);
+            self.peers.insert(key, peer);
+            self.dirty.push(key);
+        }
+    }
+}
+
+const ALLOWED_FAST_COUNT: usize = 10;
