@@ -79,6 +79,11 @@ def folder(parent, mebibytes, name="Ünïcode ✓ 書庫"):
     )
 
 
+def several(parent, names, mebibytes=1, name="files"):
+    """A folder of files with these names, each of so many MiB."""
+    return _write(parent, name, [((file,), mebibytes * MIB) for file in names])
+
+
 def _write(parent, name, files):
     payload = Payload(Path(parent), name, files)
     for path, size in files:

@@ -14,6 +14,8 @@ class Flotilla(Client):
     stop_signal = signal.SIGINT
     # A PEM file of the one certificate to believe; the system's if there is none.
     believes = None
+    # A command that runs it as its own last words.
+    within = []
 
     @classmethod
     def missing(cls):
@@ -37,13 +39,17 @@ class Flotilla(Client):
 
     def _run(self, host, *args):
         certificates = {"SSL_CERT_FILE": str(self.believes)} if self.believes else {}
-        self.launch(host, [self.stage.flotilla, *args], env=environment(self.dir) | certificates)
+        self.launch(host, [*self.within, self.stage.flotilla, *args], env=environment(self.dir) | certificates)
 
     def is_done(self):
         if self.process.poll() is not None and self.process.returncode != 0:
             raise Failed(f"{self.name} exited with status {self.process.returncode}: {self.last_words()}")
         ended = self.process.poll() == 0
         return ended or any(self.events("completed")) or any("seeding" in event.values() for event in self.events("state"))
+
+    def completed(self, torrent):
+        """Whether it has said so of this torrent."""
+        return any(event["torrent"] == torrent.hex for event in self.events("completed"))
 
     def events(self, kind):
         """The events of that kind so far."""
