@@ -60,7 +60,8 @@
 //! The loop goes in *turns*: it waits for sockets, then each socket that is ready has its handler called
 //! once, then due timers run, then what other threads [posted](Remote::post) and tasks that were woken,
 //! then the [hooks](Reactor::on_turn_end); then everything that was written in this turn goes out,
-//! gathered, and connections that ended hear of it. What a turn asks for is never forgotten in the wait
+//! gathered, and connections that ended hear of it; last come the [hooks](Reactor::on_flushed) of those who
+//! make [channels](Channel). What a turn asks for is never forgotten in the wait
 //! of the next: the loop sleeps only when nothing is left.
 //!
 //! # Tokens
@@ -167,6 +168,8 @@ mod handler;
 mod histogram;
 mod inbox;
 mod interest;
+mod interface;
+mod multicast;
 mod options;
 mod pools;
 mod profile;
@@ -196,6 +199,8 @@ pub use handler::{
 };
 pub use histogram::Histogram;
 pub use interest::{Interest, Readiness};
+pub use interface::interface_addrs;
+pub use multicast::{Interface, Multicast};
 pub use options::{Budgets, ConnectOptions, ListenOptions};
 pub use pools::PoolKey;
 pub use profile::{Phase, Profile, ProfileRow, Slow};
@@ -205,7 +210,7 @@ pub use timer_wheel::TimerId;
 #[cfg(feature = "tls")]
 pub use tls::Tls;
 pub use token::Token;
-pub use transport::{Transport, Wire};
+pub use transport::{Channel, Transport, Wire};
 pub use worker_pool::PoolOptions;
 pub use write_queue::Chunk;
 

@@ -3,11 +3,16 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::Multicast;
+
 /// How to connect.
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
     /// The address to connect from; `None` lets the system choose.
     pub bind: Option<IpAddr>,
+    /// The network interface to use, and no other (`SO_BINDTODEVICE`, or an address of its own where that is
+    /// forbidden); `None` lets the system choose. In a simulated world there are none.
+    pub interface: Option<String>,
     /// How long to try. Default: 10 s.
     pub timeout: Duration,
     /// Small writes go out at once (`TCP_NODELAY`). Default: yes; the write queue gathers them itself.
@@ -21,6 +26,8 @@ pub struct ConnectOptions {
 pub struct ListenOptions {
     /// An IPv6 socket takes IPv6 only. Default: no, so that `[::]` takes both.
     pub v6_only: bool,
+    /// As in [`ConnectOptions`].
+    pub interface: Option<String>,
     /// A port may be used again right after its last owner. Default: yes.
     pub reuse_addr: bool,
     /// Several sockets may share the port, and the kernel spreads what comes over them (`SO_REUSEPORT`).
@@ -32,11 +39,19 @@ pub struct ListenOptions {
     pub nodelay: bool,
     /// As in [`ConnectOptions`], for what is accepted.
     pub congestion: Option<String>,
+    /// A group that a datagram socket joins; other programs may do the same on the same port.
+    pub multicast: Option<Multicast>,
 }
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { bind: None, timeout: Duration::from_secs(10), nodelay: true, congestion: None }
+        Self {
+            bind: None,
+            interface: None,
+            timeout: Duration::from_secs(10),
+            nodelay: true,
+            congestion: None,
+        }
     }
 }
 
@@ -44,11 +59,13 @@ impl Default for ListenOptions {
     fn default() -> Self {
         Self {
             v6_only: false,
+            interface: None,
             reuse_addr: true,
             reuse_port: false,
             backlog: 1024,
             nodelay: true,
             congestion: None,
+            multicast: None,
         }
     }
 }

@@ -18,6 +18,25 @@ pub trait Wire {
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 }
 
+/// What a program made itself and a connection takes for its socket, set up by
+/// [`Reactor::attach_channel`](crate::Reactor::attach_channel): a protocol over datagrams, say.
+///
+/// It may not call the reactor itself, nor may its drop, which is when the connection is over. When it may
+/// be read or written again after a call fell short or would have blocked, the program says
+/// [`channel_ready`](crate::Reactor::channel_ready).
+pub trait Channel: Wire + fmt::Debug {
+    /// How connecting ended, if it was to be waited for.
+    ///
+    /// # Errors
+    /// `WouldBlock` if it has not ended; anything else ends the connection.
+    fn finish_connect(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Nothing more will be written; the other end is to hear of it after what was.
+    fn finish(&mut self);
+}
+
 /// A layer between a connection and its socket, set by [`Reactor::set_transport`](crate::Reactor::set_transport).
 ///
 /// It is called from within [`read`](crate::Reactor::read) and when queued bytes go out, and may not

@@ -15,16 +15,19 @@ use nix::sys::socket::{
     recvmmsg, sendmsg, setsockopt,
 };
 use rustix::net::addr::SocketAddrArg;
+use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny};
 use socket2::{Domain, Type};
 
 use super::DatagramBatch;
 use super::streams::{bind, invalid, new_socket};
 use crate::ListenOptions;
+use crate::multicast::join;
 
 #[derive(Debug)]
 pub(super) struct DatagramSocket {
     fd: OwnedFd,
+    is_ipv4: bool,
     /// The kernel, or the way there, does not take `UDP_SEGMENT`.
     refuses_segments: bool,
 }
@@ -36,11 +39,44 @@ pub(super) struct Headers(Option<MultiHeaders<SockaddrStorage>>);
 impl DatagramSocket {
     pub(super) fn bind(addr: SocketAddr, options: &ListenOptions) -> io::Result<Self> {
         let socket = new_socket(Domain::for_address(addr), Type::DGRAM)?;
-        // Two programs that share a port by accident would each get half of the datagrams.
-        bind(&socket, addr, &ListenOptions { reuse_addr: false, ..options.clone() })?;
+        // Two programs that share a port by accident would each get half of the datagrams. What is sent to a group all
+        // get.
+        let shared = options.multicast.is_some();
+        let reuse_port = shared || options.reuse_port;
+        bind(&socket, addr, &ListenOptions { reuse_addr: shared, reuse_port, ..options.clone() })?;
+        if let Some(multicast) = &options.multicast {
+            join(&socket, multicast)?;
+        }
         // An old kernel does without: datagrams come unmerged.
         setsockopt(&socket, UdpGroSegment, &true).ok();
-        Ok(Self { fd: socket.into(), refuses_segments: false })
+        // Room for what comes while the loop is elsewhere; the system gives what it allows.
+        socket.set_recv_buffer_size(BUFFER_LEN).ok();
+        socket.set_send_buffer_size(BUFFER_LEN).ok();
+        let new = Self { fd: socket.into(), is_ipv4: addr.is_ipv4(), refuses_segments: false };
+        // What is longer than the way takes arrives in parts, rather than not at all.
+        new.set_whole(false).ok();
+        Ok(new)
+    }
+
+    /// Whether datagrams are not to be cut up on their way.
+    fn set_whole(&self, is_whole: bool) -> io::Result<()> {
+        if self.is_ipv4 {
+            let how =
+                if is_whole { Ipv4PathMtuDiscovery::PROBE } else { Ipv4PathMtuDiscovery::DONT };
+            sockopt::set_ip_mtu_discover(&self.fd, how)?;
+        } else {
+            let how =
+                if is_whole { Ipv6PathMtuDiscovery::PROBE } else { Ipv6PathMtuDiscovery::DONT };
+            sockopt::set_ipv6_mtu_discover(&self.fd, how)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn send_whole(&self, addr: SocketAddr, data: &[u8]) -> io::Result<()> {
+        self.set_whole(true)?;
+        let result = self.send_to(addr, data);
+        self.set_whole(false)?;
+        result
     }
 
     pub(super) fn send_to(&self, addr: SocketAddr, data: &[u8]) -> io::Result<()> {
@@ -190,6 +226,7 @@ fn describe(message: &RecvMsg<'_, '_, SockaddrStorage>) -> (Option<SocketAddr>, 
     (from, message.bytes, merged.unwrap_or(message.bytes))
 }
 
+const BUFFER_LEN: usize = 4 * 1024 * 1024;
 /// What the kernel takes with `UDP_SEGMENT`, and a fair share for `sendmmsg`.
 const DATAGRAMS_PER_CALL: usize = 64;
 /// The longest that a datagram can be over IPv4, and so the sum of those that are sent as one.
@@ -222,6 +259,27 @@ mod tests {
         let error = socket.send_segments(local, b"aabbc", 2).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(Errno::EINVAL as i32));
         assert!(!socket.refuses_segments);
+    }
+
+    #[test]
+    fn what_is_to_stay_whole_does_not_fit_where_others_are_cut_up() {
+        for ip in [std::net::IpAddr::from([127, 0, 0, 1]), std::net::Ipv6Addr::LOCALHOST.into()] {
+            let local = SocketAddr::new(ip, 0);
+            let Ok(socket) = DatagramSocket::bind(local, &ListenOptions::default()) else {
+                continue;
+            };
+            let peer = std::net::UdpSocket::bind(local).unwrap();
+            let addr = peer.local_addr().unwrap();
+            // As long as a loopback takes whole, with headers, and one byte less than any datagram.
+            let short = vec![1; 60_000];
+            socket.send_whole(addr, &short).unwrap();
+            let mut bytes = vec![0; 70_000];
+            assert_eq!(peer.recv(&mut bytes).unwrap(), short.len());
+            socket.send_to(addr, &short).unwrap();
+            assert_eq!(peer.recv(&mut bytes).unwrap(), short.len());
+            let error = socket.send_whole(addr, &vec![1; 65_536]).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(Errno::EMSGSIZE as i32));
+        }
     }
 
     #[test]

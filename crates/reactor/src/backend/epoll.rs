@@ -27,7 +27,7 @@ use super::streams::{self, Listener, invalid};
 use super::waiting;
 use super::watched::{self, Watched};
 use super::{Backend, DatagramBatch, Event, RawSocket, Source, Wake};
-use crate::{Address, ConnectOptions, Interest, ListenOptions, Token};
+use crate::{Address, ConnectOptions, Interest, Interface, ListenOptions, Token, multicast};
 
 pub(crate) struct Epoll {
     epoll: OwnedFd,
@@ -189,6 +189,10 @@ impl Backend for Epoll {
         self.open(Entry::Datagrams(DatagramSocket::bind(addr, options)?), token, EDGES)
     }
 
+    fn interfaces(&self) -> io::Result<Vec<Interface>> {
+        multicast::interfaces()
+    }
+
     fn read(&mut self, source: Source, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let fd = &self.entries.stream(source)?.fd;
         let result = match slices {
@@ -234,6 +238,10 @@ impl Backend for Epoll {
 
     fn send_to(&mut self, source: Source, addr: SocketAddr, data: &[u8]) -> io::Result<()> {
         self.entries.datagrams(source)?.send_to(addr, data)
+    }
+
+    fn send_whole(&mut self, source: Source, addr: SocketAddr, data: &[u8]) -> io::Result<()> {
+        self.entries.datagrams(source)?.send_whole(addr, data)
     }
 
     fn send_segments(

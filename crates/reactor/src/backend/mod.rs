@@ -8,6 +8,7 @@ mod entries;
 pub(crate) mod epoll;
 mod priority;
 mod signals;
+mod sockets;
 mod streams;
 mod waiting;
 mod watched;
@@ -22,9 +23,10 @@ use std::time::{Duration, Instant};
 
 pub use batch::DatagramBatch;
 pub use priority::lower_priority;
+pub(crate) use sockets::Sockets;
 
 use crate::simulated::SimulatedSocket;
-use crate::{Address, ConnectOptions, Interest, ListenOptions, Token};
+use crate::{Address, ConnectOptions, Interest, Interface, ListenOptions, Token};
 
 /// A socket, as its backend knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,6 +127,11 @@ pub trait Backend: fmt::Debug {
         options: &ListenOptions,
         token: Token,
     ) -> io::Result<Source>;
+    /// The addresses of this machine on networks that know groups of listeners.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn interfaces(&self) -> io::Result<Vec<Interface>>;
     /// Reads into `slices` in turn; 0 is the end.
     ///
     /// # Errors
@@ -154,6 +161,13 @@ pub trait Backend: fmt::Debug {
     /// # Errors
     /// `WouldBlock` if there is no room; it may be dropped then.
     fn send_to(&mut self, source: Source, addr: SocketAddr, data: &[u8]) -> io::Result<()>;
+    /// Sends a datagram that routers shall not cut up, where that can be said.
+    ///
+    /// # Errors
+    /// As [`send_to`](Self::send_to); that it is too long for the way there, if that is known here.
+    fn send_whole(&mut self, source: Source, addr: SocketAddr, data: &[u8]) -> io::Result<()> {
+        self.send_to(source, addr, data)
+    }
     /// Sends `data` as datagrams of `segment_len` bytes, the last perhaps shorter. Returns how many
     /// bytes were taken: whole segments.
     ///

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
+use crate::interface::hold_to;
 use crate::{Address, ConnectOptions, ListenOptions};
 
 /// A socket that listens, and what those that it accepts are to get.
@@ -106,8 +107,17 @@ pub(super) fn connect(addr: &Address, options: &ConnectOptions) -> io::Result<Ow
 fn connect_tcp(addr: SocketAddr, options: &ConnectOptions) -> io::Result<Socket> {
     let socket = new_socket(Domain::for_address(addr), Type::STREAM)?;
     tune(&socket, options.nodelay, options.congestion.as_deref())?;
-    if let Some(ip) = options.bind {
-        socket.bind(&SocketAddr::new(ip, 0).into())?;
+    let any = if addr.is_ipv4() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
+    let mut from = SocketAddr::new(options.bind.unwrap_or(any), 0);
+    if let Some(interface) = &options.interface {
+        from = hold_to(&socket, interface, from)?;
+    }
+    if !from.ip().is_unspecified() {
+        socket.bind(&from.into())?;
     }
     match socket.connect(&addr.into()) {
         Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
@@ -167,6 +177,10 @@ pub(super) fn bind(socket: &Socket, addr: SocketAddr, options: &ListenOptions) -
     if options.reuse_port {
         socket.set_reuse_port(true)?;
     }
+    let addr = match &options.interface {
+        Some(interface) => hold_to(socket, interface, addr)?,
+        None => addr,
+    };
     socket.bind(&addr.into())
 }
 

@@ -58,7 +58,7 @@ impl Core {
         let transport = stream.extras.as_mut().and_then(|extras| extras.transport.take());
         if let Some(mut transport) = transport {
             // It may have a last word, such as what the peer did wrong. If there is no room, there is not.
-            let mut wire = SocketWire { backend: &mut *self.backend, source, is_full: false };
+            let mut wire = SocketWire { backend: &mut self.backend, source, is_full: false };
             guarded(|| transport.flush(&mut wire)).ok();
             // It may hold guards, which want to borrow what is borrowed now.
             self.orphans.push(Orphan::Transport(transport));

@@ -30,14 +30,14 @@ pub(crate) use pipe::Pipe;
 pub(crate) use stream::{State, Stream};
 pub(crate) use writing::Flushed;
 
-use crate::backend::{Backend, DatagramBatch, Source};
+use crate::backend::{Backend, DatagramBatch, Sockets, Source};
 use crate::pools::Pools;
 use crate::timer_wheel::{TimerId, TimerWheel};
 use crate::write_queue::WriteQueue;
 use crate::{Address, Budgets, Interest, Token, Transport};
 
 pub(crate) struct Core {
-    pub(crate) backend: Box<dyn Backend>,
+    pub(crate) backend: Sockets,
     /// The time, as of the latest call of a handler.
     pub(crate) now: Instant,
     /// The number of this turn.
@@ -149,7 +149,7 @@ impl Core {
     pub(crate) fn new(backend: Box<dyn Backend>) -> Self {
         let now = backend.now();
         Self {
-            backend,
+            backend: Sockets::new(backend),
             now,
             turn: 1,
             slots: Vec::new(),

@@ -4,9 +4,10 @@ use super::{Core, Entry, NO_SOURCE, Orphan, OtherKind, Pipe, State};
 use crate::backend::RawSocket;
 use crate::backend::Source;
 use crate::reactor::Detached;
-use crate::{Address, ConnectOptions, ListenOptions, Token, Transport};
+use crate::{Address, Channel, ConnectOptions, Event, ListenOptions, Token, Transport};
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 impl Core {
     pub(crate) fn connect(
@@ -24,6 +25,37 @@ impl Core {
             stream.has_connect_deadline = true;
         }
         Ok(token)
+    }
+
+    /// `patience` is for one that has yet to connect.
+    pub(crate) fn attach_channel(
+        &mut self,
+        channel: Box<dyn Channel>,
+        peer: SocketAddr,
+        patience: Option<Duration>,
+    ) -> Token {
+        let token = self.vacant();
+        let source = self.backend.add(channel);
+        tracing::trace!(?token, %peer, "is taken in");
+        let state = if patience.is_some() { State::Connecting } else { State::Open };
+        self.add_stream(token, source, &Address::Ip(peer), state);
+        let deadline = patience.and_then(|patience| self.tick().checked_add(patience));
+        if let Some(stream) = self.stream_mut(token) {
+            // It gives what it has, as it has it.
+            stream.has_end = true;
+            stream.may_read = patience.is_none();
+            stream.has_connect_deadline = patience.is_some();
+        }
+        if patience.is_some() {
+            self.set_deadline(token, deadline);
+        } else {
+            self.list(token);
+        }
+        token
+    }
+
+    pub(crate) fn channel_ready(&mut self, token: Token) {
+        self.note(Event { token, readable: true, writable: true, ended: false, hung_up: false });
     }
 
     pub(crate) fn attach(&mut self, source: Source, peer: &Address) -> io::Result<Token> {

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 
 use super::{Core, Direction, State};
-use crate::backend::{Backend, Source};
+use crate::backend::{Sockets, Source};
 use crate::{Closed, Read, Token, Wire};
 
 impl Core {
@@ -124,11 +124,11 @@ impl Core {
     pub(super) fn backend_and_stream(
         &mut self,
         token: Token,
-    ) -> io::Result<(&mut dyn Backend, &mut super::Stream)> {
+    ) -> io::Result<(&mut Sockets, &mut super::Stream)> {
         let Self { backend, slots, .. } = self;
         let slot = slots.get_mut(token.slot as usize);
         match slot.filter(|slot| slot.generation == token.generation).map(|slot| &mut slot.entry) {
-            Some(Some(super::Entry::Stream(stream))) => Ok((&mut **backend, stream)),
+            Some(Some(super::Entry::Stream(stream))) => Ok((backend, stream)),
             Some(_) | None => Err(io::ErrorKind::NotConnected.into()),
         }
     }
@@ -196,7 +196,7 @@ fn within<'a>(slices: &'a mut [IoSliceMut<'_>], allowed: usize) -> IoSliceMut<'a
 
 /// A socket, as a transport sees it.
 pub(super) struct SocketWire<'a> {
-    pub(super) backend: &'a mut dyn Backend,
+    pub(super) backend: &'a mut Sockets,
     pub(super) source: Source,
     /// It took less than it was given.
     pub(super) is_full: bool,

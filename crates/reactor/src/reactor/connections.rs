@@ -12,7 +12,7 @@ use crate::backend::RawSocket;
 use crate::core::{Direction, Entry, Stream};
 use crate::guard::{Cork, RateGroup};
 use crate::handler::{Accepted, Closed, Handler, Progress, Read, Reason};
-use crate::{Address, Chunk, ConnectOptions, Rate, Token, Transport};
+use crate::{Address, Channel, Chunk, ConnectOptions, Rate, Token, Transport};
 
 /// A connection that no reactor has: it may go to another thread, and to another reactor there.
 #[derive(Debug)]
@@ -76,6 +76,26 @@ impl<S: 'static> Reactor<S> {
         self.unclaimed = None;
         self.set_owner(token, Owner::Handler(handler));
         Ok(token)
+    }
+
+    /// Has a channel be a connection's socket. With `patience` it has yet to connect, and has so long for it:
+    /// the handler hears of it by `connected` or by `closed`.
+    pub fn attach_channel(
+        &mut self,
+        channel: Box<dyn Channel>,
+        peer: SocketAddr,
+        patience: Option<Duration>,
+        handler: Box<dyn Handler<S>>,
+    ) -> Token {
+        let token = self.core.borrow_mut().attach_channel(channel, peer, patience);
+        self.set_owner(token, Owner::Handler(handler));
+        token
+    }
+
+    /// A channel has connected or failed to, has something to read or has room: its connection looks at it
+    /// in this turn or the next. Harmless if it has not.
+    pub fn channel_ready(&mut self, token: Token) {
+        self.core.borrow_mut().channel_ready(token);
     }
 
     /// Takes in a connected stream that was opened elsewhere: a socket, or the end of a pipe or
@@ -397,6 +417,13 @@ impl<S: 'static> Reactor<S> {
     /// Who is at the other end of a TCP connection.
     pub fn peer_addr(&self, token: Token) -> Option<SocketAddr> {
         self.core.borrow().stream(token)?.peer
+    }
+
+    /// Who is to be taken for the other end of a connection from now on: the one that a proxy leads to.
+    pub fn set_peer_addr(&mut self, token: Token, peer: SocketAddr) {
+        if let Some(stream) = self.core.borrow_mut().stream_mut(token) {
+            stream.peer = Some(peer);
+        }
     }
 
     /// Who is at the other end of a connection of any kind.

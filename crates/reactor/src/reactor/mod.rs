@@ -49,7 +49,8 @@ pub struct Reactor<S> {
     /// Calls for this turn or the next.
     pub(crate) calls: Rc<RefCell<VecDeque<Call<S>>>>,
     pub(crate) tasks: Rc<Tasks>,
-    hooks: Vec<(Rc<Cell<bool>>, Hook<S>)>,
+    hooks: Hooks<S>,
+    flush_hooks: Hooks<S>,
     pub(crate) inbox: Arc<Inbox<Post<S>>>,
     /// What to do with the results of offloaded jobs.
     offloaded: BTreeMap<u64, Finish<S>>,
@@ -79,6 +80,8 @@ enum Owner<S> {
 }
 
 pub(crate) type Call<S> = Box<dyn FnOnce(&mut S, &mut Reactor<S>)>;
+/// With what says whether they are still wanted.
+type Hooks<S> = Vec<(Rc<Cell<bool>>, Hook<S>)>;
 type Hook<S> = Box<dyn FnMut(&mut S, &mut Reactor<S>)>;
 type Finish<S> = Box<dyn FnOnce(Box<dyn Any + Send>, &mut S, &mut Reactor<S>)>;
 type Watcher<S> = Box<dyn FnMut(Readiness, &mut S, &mut Reactor<S>)>;
@@ -110,6 +113,7 @@ impl<S: 'static> Reactor<S> {
             calls: Rc::default(),
             tasks: Rc::default(),
             hooks: Vec::new(),
+            flush_hooks: Vec::new(),
             inbox,
             offloaded: BTreeMap::new(),
             next_job: 0,
@@ -235,6 +239,15 @@ impl<S: 'static> Reactor<S> {
         HookGuard { is_wanted, is_detached: false }
     }
 
+    /// Calls `hook` last of all in each turn, when everything that was written has gone to its sockets or
+    /// [channels](crate::Channel): whoever makes channels sends on from here what they took. What it writes
+    /// itself goes out in the next turn, which comes at once.
+    pub fn on_flushed(&mut self, hook: impl FnMut(&mut S, &mut Self) + 'static) -> HookGuard {
+        let is_wanted = Rc::new(Cell::new(true));
+        self.flush_hooks.push((Rc::clone(&is_wanted), Box::new(hook)));
+        HookGuard { is_wanted, is_detached: false }
+    }
+
     /// A rate limit for connections to share: see [`join_rate_group`](Self::join_rate_group).
     pub fn rate_group(&mut self, rate: Rate) -> RateGroup {
         let bucket = self.core.borrow_mut().add_bucket(rate);
@@ -341,6 +354,7 @@ impl<S> Drop for Reactor<S> {
         drop(calls);
         self.offloaded.clear();
         self.hooks.clear();
+        self.flush_hooks.clear();
         let (closed, wakers) = {
             let core = &mut *self.core.borrow_mut();
             (core.close_all(), std::mem::take(&mut core.wakers))

@@ -8,7 +8,7 @@ use super::{Owner, Reactor};
 use crate::core::OtherKind;
 use crate::guard::WatchGuard;
 use crate::handler::{Acceptor, DatagramHandler};
-use crate::{Address, Info, Interest, ListenOptions, Readiness, Token};
+use crate::{Address, Info, Interest, Interface, ListenOptions, Readiness, Token};
 
 impl<S: 'static> Reactor<S> {
     /// Listens for connections.
@@ -41,12 +41,33 @@ impl<S: 'static> Reactor<S> {
         Ok(token)
     }
 
+    /// The addresses of this machine on networks where a socket can join a [`Multicast`](crate::Multicast) group:
+    /// those that are up, without the loopback. In a simulated world, its addresses.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn interfaces(&self) -> io::Result<Vec<Interface>> {
+        self.core.borrow().backend.interfaces()
+    }
+
     /// Sends a datagram. One that finds no room is dropped, as the network does.
     ///
     /// # Errors
     /// As the system says, and if there is no such socket.
     pub fn send_to(&mut self, token: Token, addr: SocketAddr, data: &[u8]) -> io::Result<()> {
         self.core.borrow_mut().send_to(token, addr, data).map(drop)
+    }
+
+    /// Sends a datagram that routers shall not cut up, to find out whether it gets there whole; others are cut up
+    /// where they have to be. Returns whether there was room for it. In a simulated world it is as any.
+    ///
+    /// # Errors
+    /// As [`send_to`](Self::send_to); `EMSGSIZE` if the system knows that it is too long.
+    pub fn send_whole(&mut self, token: Token, addr: SocketAddr, data: &[u8]) -> io::Result<bool> {
+        let send = self.core.borrow_mut().send_datagrams(token, |backend, source| {
+            backend.send_whole(source, addr, data).map(|()| data.len())
+        });
+        send.map(|count| count > 0)
     }
 
     /// Sends `data` as datagrams of `segment_len` bytes each, the last perhaps shorter, in as few system

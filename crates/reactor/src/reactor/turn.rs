@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::Reactor;
+use super::{Hooks, Reactor};
 use crate::core::{Due, Orphan, TASK_SHARE};
 use crate::profile::Phase;
 use crate::remote::Post;
@@ -64,9 +64,10 @@ impl<S: 'static> Reactor<S> {
         self.dispatch(state);
         self.run_timers(state);
         self.run_posts(state);
-        self.run_hooks(state);
+        self.run_hooks(state, |reactor| &mut reactor.hooks);
         self.flush(state);
         self.tell_ended(state);
+        self.run_hooks(state, |reactor| &mut reactor.flush_hooks);
         self.sweep();
         if let Some(began) = began {
             self.profiler.record_lag(began.elapsed());
@@ -174,19 +175,19 @@ impl<S: 'static> Reactor<S> {
         wakers.into_iter().for_each(std::task::Waker::wake);
     }
 
-    fn run_hooks(&mut self, state: &mut S) {
-        if self.hooks.is_empty() {
+    fn run_hooks(&mut self, state: &mut S, which: fn(&mut Self) -> &mut Hooks<S>) {
+        if which(self).is_empty() {
             return;
         }
-        let mut hooks = std::mem::take(&mut self.hooks);
+        let mut hooks = std::mem::take(which(self));
         for (is_wanted, hook) in &mut hooks {
             if is_wanted.get() {
                 self.guarded("hook", Phase::Hook, |reactor| hook(state, reactor));
             }
         }
-        hooks.append(&mut self.hooks);
+        hooks.append(which(self));
         hooks.retain(|(is_wanted, _)| is_wanted.get());
-        self.hooks = hooks;
+        *which(self) = hooks;
     }
 
     fn wait(&mut self, wait_max: Option<Duration>) -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! Datagrams as their sender and receiver see them.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 
@@ -7,7 +8,7 @@ use bytes::Bytes;
 use rustix::io::Errno;
 
 use super::network::{Arrival, Network};
-use super::socket::{Family, Kind, canonical};
+use super::socket::{Family, Kind, Socket, canonical};
 use super::trace::TraceKind;
 use crate::DatagramBatch;
 
@@ -30,10 +31,29 @@ impl Network {
             let ip = self.source_ip(host, to.ip()).ok_or(io::ErrorKind::NetworkUnreachable)?;
             from.set_ip(ip);
         }
+        let members = self.members(to);
+        if to.ip().is_multicast() {
+            members.into_iter().for_each(|member| self.plan_datagram(host, from, member, data));
+        } else {
+            self.plan_datagram(host, from, to, data);
+        }
+        Ok(())
+    }
+
+    /// Where those are who have joined a group. Whoever shares a place in it gets it once.
+    fn members(&self, group: SocketAddr) -> BTreeSet<SocketAddr> {
+        let is_member = |socket: &&Socket| {
+            matches!(socket.kind, Kind::Datagrams { group: Some(ip), .. } if ip == group.ip())
+                && socket.local.port() == group.port()
+        };
+        self.sockets.values().filter(is_member).map(|socket| socket.local).collect()
+    }
+
+    fn plan_datagram(&mut self, host: usize, from: SocketAddr, to: SocketAddr, data: &[u8]) {
         let options = &self.options;
         if self.chance.happens(options.datagram_loss_share) {
             self.note(TraceKind::Loss, from, to, data.len());
-            return Ok(());
+            return;
         }
         let copies = 1 + usize::from(self.chance.happens(options.datagram_duplicate_share));
         for _ in 0..copies {
@@ -41,7 +61,6 @@ impl Network {
             let data = Bytes::copy_from_slice(data);
             self.plan(at, Arrival::Datagram { from_host: host, from, to, data });
         }
-        Ok(())
     }
 
     /// Fills the batch, now and then less than it could.

@@ -17,7 +17,7 @@ use super::signal::can_be_caught;
 use super::socket::{Family, Kind, Owner, canonical};
 use super::stream::{Phase, Stream};
 use crate::backend::{Backend, DatagramBatch, Event, RawSocket, Source, Wake};
-use crate::{Address, ConnectOptions, Interest, ListenOptions, Token};
+use crate::{Address, ConnectOptions, Interest, Interface, ListenOptions, Token};
 
 /// A reactor's place on a machine in a [`World`](super::World). The machine is also the loopback of
 /// itself: `127.0.0.1` and `::1`. Dropping the place closes its sockets.
@@ -207,16 +207,28 @@ impl Backend for Host {
         options: &ListenOptions,
         token: Token,
     ) -> io::Result<Source> {
-        let claim = Claim { v6_only: options.v6_only, reuse_port: options.reuse_port };
+        // Whoever joins a group has the port at one address, so that it is known on which network.
+        let (reuse_port, addr) = match &options.multicast {
+            Some(multicast) => (true, SocketAddr::new(multicast.interface.addr, addr.port())),
+            None => (options.reuse_port, addr),
+        };
+        let claim = Claim { v6_only: options.v6_only, reuse_port };
         let (host, local) = (self.number, canonical(addr));
         self.network.borrow_mut().check_descriptors(host)?;
         let local = self.network.borrow_mut().claim(host, Protocol::Udp, local, claim)?;
-        let kind = Kind::Datagrams { claim, received: Default::default(), received_len: 0 };
+        let group = options.multicast.as_ref().map(|multicast| multicast.group);
+        let kind = Kind::Datagrams { claim, group, received: Default::default(), received_len: 0 };
         let (id, source) = self.open(local, Family::of(addr), token, kind);
         let network = &mut *self.network.borrow_mut();
         network.bind(id);
         network.touch(id);
         Ok(source)
+    }
+
+    fn interfaces(&self) -> io::Result<Vec<Interface>> {
+        let ips = &self.network.borrow().hosts[self.number].ips;
+        let interface = |(index, &addr)| Interface { name: format!("net{index}"), index, addr };
+        Ok((1..).zip(ips).map(interface).collect())
     }
 
     fn read(&mut self, source: Source, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {

@@ -60,6 +60,8 @@ pub(super) enum Kind {
     Stream(Stream),
     Datagrams {
         claim: Claim,
+        /// The group that it has joined.
+        group: Option<IpAddr>,
         received: VecDeque<(SocketAddr, Bytes)>,
         received_len: usize,
     },

@@ -3,6 +3,7 @@
 mod adopting;
 mod batches;
 mod callbacks;
+mod channels;
 mod connections;
 mod deadlines;
 mod descriptors;

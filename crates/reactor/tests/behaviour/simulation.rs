@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use reactor::simulated::{Node, TraceEntry, TraceKind, World, WorldOptions};
-use reactor::{ConnectOptions, ListenOptions, Reactor, Reason, Token};
+use reactor::{ConnectOptions, ListenOptions, Multicast, Reactor, Reason, Token};
 
 use crate::stage::{Inbox, Script, echo, noise, read, script, serve};
 
@@ -231,6 +231,29 @@ fn arrived(options: WorldOptions) -> (Vec<u8>, World) {
     }
     world.run_for(&mut [&mut here, &mut there], Duration::from_secs(1));
     (there.state, world)
+}
+
+#[test]
+fn a_group_spans_the_hosts_of_a_world() {
+    let world = World::new(5, WorldOptions::default());
+    let mut nodes = [HERE, THERE].map(|ip| Node::new(world.host(&[ip]), Vec::<SocketAddr>::new()));
+    let group = IpAddr::from([239, 1, 2, 3]);
+    for node in &mut nodes {
+        let inbox = Inbox(|_, from, _: &[u8], state: &mut Vec<SocketAddr>, _: &mut Reactor<_>| {
+            state.push(from);
+        });
+        let interface = node.reactor.interfaces().unwrap().remove(0);
+        let multicast = Some(Multicast { group, interface });
+        let options = ListenOptions { multicast, ..ListenOptions::default() };
+        let token = node.reactor.bind_udp((group, 7).into(), &options, Box::new(inbox)).unwrap();
+        node.reactor.send_to(token, (group, 7).into(), b"who is there?").unwrap();
+        node.reactor.send_to(token, (group, 8).into(), b"nobody").unwrap();
+    }
+    let [here, there] = &mut nodes;
+    world.run_for(&mut [here, there], Duration::from_secs(1));
+    // The second one had not joined yet when the first spoke.
+    assert_eq!(nodes[0].state, [(HERE, 7).into(), (THERE, 7).into()]);
+    assert_eq!(nodes[1].state, [SocketAddr::from((THERE, 7))]);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Datagrams.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use reactor::{ListenOptions, Reactor, Token};
+use reactor::{Interface, ListenOptions, Multicast, Reactor, Token};
 
 use crate::stage::{Inbox, everywhere, noise, turn_until};
 
@@ -10,7 +10,7 @@ type Received = Vec<(SocketAddr, Vec<u8>)>;
 
 fn collect<S: AsMut<Received> + 'static>(
     reactor: &mut Reactor<S>,
-    ip: std::net::IpAddr,
+    ip: IpAddr,
 ) -> (Token, SocketAddr) {
     let inbox = Inbox(|_, from, data: &[u8], state: &mut S, _: &mut Reactor<S>| {
         state.as_mut().push((from, data.to_vec()));
@@ -105,5 +105,40 @@ fn a_port_belongs_to_one_socket() {
         let inbox = Inbox(|_, _, _: &[u8], _: &mut Received, _: &mut Reactor<Received>| {});
         let error = reactor.bind_udp(addr, &ListenOptions::default(), Box::new(inbox)).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+    });
+}
+
+#[test]
+fn what_is_sent_to_a_group_comes_to_its_members_and_to_nobody_else() {
+    everywhere(|mut reactor: Reactor<Received>, ip| {
+        let group = match ip {
+            IpAddr::V4(_) => IpAddr::from([239, 255, 77, 78]),
+            IpAddr::V6(_) => IpAddr::from([0xff15, 0, 0, 0, 0, 0, 77, 78]),
+        };
+        let interface = Interface { name: "lo".to_owned(), index: 1, addr: ip };
+        let multicast = Some(Multicast { group, interface });
+        let options = ListenOptions { multicast, ..ListenOptions::default() };
+        let inbox =
+            Inbox(|_, from, data: &[u8], state: &mut Received, _: &mut Reactor<Received>| {
+                state.push((from, data.to_vec()));
+            });
+        let member = reactor.bind_udp((group, 0).into(), &options, Box::new(inbox)).unwrap();
+        let port = reactor.local_addr(member).unwrap().port();
+        let (_, stranger) = collect(&mut reactor, ip);
+        let mut received = Vec::new();
+        let sent = reactor.send_to(member, (group, port).into(), b"to all");
+        // Linux has no way to groups of IPv6 over the loopback.
+        if sent.is_err() && ip.is_ipv6() {
+            return;
+        }
+        sent.unwrap();
+        reactor.send_to(member, stranger, b"to one").unwrap();
+        turn_until(&mut reactor, &mut received, |received: &Received| received.len() == 2);
+        received.sort_by_key(|(_, data)| data.clone());
+        let from = SocketAddr::new(ip, port);
+        assert_eq!(received, [(from, b"to all".to_vec()), (from, b"to one".to_vec())]);
+        // Another program may join on the same port.
+        let other = Inbox(|_, _, _: &[u8], _: &mut Received, _: &mut Reactor<Received>| {});
+        reactor.bind_udp((group, port).into(), &options, Box::new(other)).unwrap();
     });
 }
