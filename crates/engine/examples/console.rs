@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 
 use clap::{ArgAction, Parser};
 use engine::{
-    AddOptions, Encryption, Event, EventKind, EventMask, ListenConfig, Packet, Session,
-    SessionConfig, Severity, Torrent,
+    AddOptions, Event, EventKind, EventMask, ListenConfig, Packet, Session, SessionConfig,
+    Severity, Torrent,
 };
 use signal_hook::consts::SIGINT;
 use torrent::metainfo::Metainfo;
@@ -56,7 +56,7 @@ struct Arguments {
     #[arg(long, overrides_with = "check")]
     no_check: bool,
     /// A setting, as NAME=VALUE: download, upload (bytes each second), peers, peers_of_torrent,
-    /// peers_of_host, half_open, upload_slots, or encryption (off, enabled, forced); may be repeated
+    /// peers_of_host, half_open, upload_slots, or encryption (off, allowed, preferred, required); may be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     options: Vec<String>,
     /// Show this
@@ -144,12 +144,7 @@ fn config(arguments: &Arguments) -> Result<SessionConfig, String> {
             "half_open" => limits.half_open_max = number()?,
             "upload_slots" => limits.upload_slots = Some(number()?),
             "encryption" => {
-                config.encryption = match value {
-                    "off" => Encryption::Off,
-                    "enabled" => Encryption::Enabled,
-                    "forced" => Encryption::Forced,
-                    _ => return Err(format!("{value:?}: encryption is off, enabled or forced")),
-                }
+                config.encryption = value.parse().map_err(|error| format!("{value:?}: {error}"))?;
             }
             _ => return Err(format!("there is no option {name:?}: see --help for their names")),
         }

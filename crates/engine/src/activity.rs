@@ -57,13 +57,15 @@ impl Activity {
         self.awake.len()
     }
 
-    fn note(&mut self, id: TaskId, task: &Task) {
+    /// Returns whether it has begun or ended.
+    fn note(&mut self, id: TaskId, task: &Task) -> bool {
         let held = task.swarm.held_len();
         let before = if held > 0 { self.held.insert(id, held) } else { self.held.remove(&id) };
         self.held_len = self.held_len + held - before.unwrap_or(0);
-        note_member(&mut self.running, id, task.is_running());
+        let has_changed = note_member(&mut self.running, id, task.is_running());
         note_member(&mut self.checking, id, matches!(task.stage, Stage::Checking(_)));
         note_member(&mut self.announcing, id, task.announcer.is_busy());
+        has_changed
     }
 
     fn forget(&mut self, id: TaskId) {
@@ -75,12 +77,9 @@ impl Activity {
     }
 }
 
-fn note_member(set: &mut BTreeSet<TaskId>, id: TaskId, is_member: bool) {
-    if is_member {
-        set.insert(id);
-    } else {
-        set.remove(&id);
-    }
+/// Returns whether that is new.
+fn note_member(set: &mut BTreeSet<TaskId>, id: TaskId, is_member: bool) -> bool {
+    if is_member { set.insert(id) } else { set.remove(&id) }
 }
 
 impl Engine {
@@ -92,7 +91,11 @@ impl Engine {
     /// A torrent changed in what is counted over all of them. Called after whatever may change that.
     pub(crate) fn note_activity(&mut self, id: TaskId) {
         match self.tasks.get(&id) {
-            Some(task) => self.activity.note(id, task),
+            Some(task) => {
+                if self.activity.note(id, task) {
+                    self.note_for_lsd(id);
+                }
+            }
             None => self.activity.forget(id),
         }
     }
@@ -108,7 +111,13 @@ impl Engine {
         if is_telling {
             self.tell_at = now + TELL_EVERY;
         }
+        if now >= self.schedule_at && !self.config.schedule.is_empty() {
+            self.schedule_at = now + SCHEDULE_EVERY;
+            self.follow_schedule(reactor);
+        }
         self.dial_waiting(reactor);
+        self.drive_lsd(reactor);
+        self.tick_dht(reactor);
         let awake: Vec<TaskId> = self.activity.awake.iter().copied().collect();
         for id in awake {
             self.tick_task(id, is_telling, reactor);
@@ -123,7 +132,7 @@ impl Engine {
             return;
         };
         match task.stage {
-            Stage::Running => {}
+            Stage::Running | Stage::Fetching => {}
             Stage::Checking(_) => {
                 if is_telling {
                     task.published.publish(task.status(now));
@@ -143,6 +152,7 @@ impl Engine {
             }
         }
         self.drain(id, reactor);
+        self.drive_web_seeds(id, reactor);
         self.dial(id, reactor);
         self.pump_all_uploads(id, reactor);
         self.save_if_due(id, reactor);
@@ -158,6 +168,7 @@ impl Engine {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let is_busy = !task.connections.is_empty()
             || !task.half_open.is_empty()
+            || task.web_seeds_active() > 0
             || (task.is_dirty && is_saved_somewhere)
             || task.swarm.download_rate(now) > 0
             || task.swarm.upload_rate(now) > 0;
@@ -166,6 +177,7 @@ impl Engine {
         }
         let may_dial = task.is_moving() && !task.is_waiting_to_dial;
         let dial_at = task.swarm.known.next_dial_at(now).filter(|_| may_dial);
+        let dial_at = dial_at.into_iter().chain(task.web_seeds_at()).min();
         if dial_at.is_some_and(|at| at <= now) {
             return;
         }
@@ -202,4 +214,6 @@ impl Engine {
 
 const TICK: Duration = Duration::from_millis(100);
 const TELL_EVERY: Duration = Duration::from_millis(400);
+/// How often it is looked at what hour it is.
+const SCHEDULE_EVERY: Duration = Duration::from_secs(5);
 const ANNOUNCE_EVERY: Duration = Duration::from_millis(5);

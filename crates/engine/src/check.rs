@@ -103,7 +103,7 @@ impl Engine {
         task.storing.clear();
         // Before the flag: whoever sees that sees these bits.
         let queue = VecDeque::from(task.published.doubt(doubtful));
-        let mut unseen = Bitfield::none(task.published.bits.len());
+        let mut unseen = Bitfield::none(task.published.bits().len());
         queue.iter().for_each(|&piece| _ = unseen.set(piece));
         task.wanted_lens.set(None);
         task.flags = task.flags.without(StatusWord::CHECKED);
@@ -197,7 +197,7 @@ impl Engine {
     /// Files of which nothing is believed are about to be hashed, and look so.
     fn stamp_unknown(&mut self, id: TaskId, number: u64, now: Vec<Option<FileStamp>>) {
         let Some(task) = self.check_of(id, number) else { return };
-        let (layout, bits) = (task.metainfo.layout(), &task.published.bits);
+        let (layout, bits) = (task.metainfo.layout(), task.published.bits());
         for (file, (stamp, now)) in task.stamps.iter_mut().zip(now).enumerate() {
             if !layout.file_pieces(file).any(|piece| bits.has(PieceIndex(piece))) {
                 *stamp = now;
@@ -266,7 +266,7 @@ impl Engine {
             }
             if is_good {
                 // Before the event: whoever hears of it looks.
-                task.published.bits.set(piece);
+                task.published.bits().set(piece);
             }
             let told = if is_good {
                 EventKind::PieceVerified(piece)
@@ -332,7 +332,7 @@ impl Engine {
         }
         task.flags = task.flags.without(StatusWord::START_AFTER_CHECK);
         let later = task.priorities_later.take();
-        let have = task.published.bits.snapshot();
+        let have = task.published.bits().snapshot();
         if let Some(why) = trouble {
             self.renew_swarm(id, have, reactor);
             self.fail(id, why, reactor);
@@ -382,6 +382,9 @@ impl Engine {
     fn renew_swarm(&mut self, id: TaskId, have: Bitfield, reactor: &Reactor<Self>) {
         let now = reactor.now();
         let Some(task) = self.tasks.get_mut(&id) else { return };
+        if matches!(task.stage, Stage::Fetching) {
+            return self.teach_swarm(id, have, reactor);
+        }
         let (metainfo, priorities) = (Arc::clone(&task.metainfo), task.priorities.clone());
         let mut swarm = self.new_swarm(now, &metainfo, have, &priorities);
         let Some(task) = self.tasks.get_mut(&id) else { return };
@@ -389,9 +392,10 @@ impl Engine {
             totals.0 += task.swarm.downloaded();
             totals.1 += task.swarm.uploaded();
         }
-        std::mem::swap(&mut swarm.known, &mut task.swarm.known);
+        swarm.take_known(&mut task.swarm);
+        swarm.set_super_seeding(task.swarm.wants_super_seeding());
         swarm.set_paused(now, task.flags.contains(StatusWord::PAUSED));
-        swarm.set_upload_capacity(task.upload_limit.or(self.config.limits.upload));
+        swarm.set_upload_capacity(task.upload_limit.or_else(|| self.up.rate()));
         swarm.set_slots(self.config.limits.slots(task.upload_slots));
         swarm.set_selector(task.swarm.take_selector());
         task.swarm = swarm;
@@ -403,13 +407,15 @@ impl Engine {
         let is_completed = task.swarm.is_completed();
         task.completed_at = is_completed.then_some(now);
         task.has_been_complete |= task.swarm.have().is_all();
+        self.renew_web_seeds(id, reactor);
     }
 
     /// Makes the files that need no data, announces, dials.
     pub(crate) fn run(&mut self, id: TaskId, reactor: &mut Reactor<Self>) {
         let now = reactor.now();
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        task.stage = Stage::Running;
+        let is_known = task.published.is_known();
+        task.stage = if is_known { Stage::Running } else { Stage::Fetching };
         task.swarm.set_paused(now, task.flags.contains(StatusWord::PAUSED));
         task.swarm.known.forget_failures();
         let is_trimmed = std::mem::take(&mut task.is_trimmed);

@@ -62,14 +62,17 @@ impl Engine {
         options: &AddOptions,
         reactor: &mut Reactor<Self>,
     ) -> Option<TaskId> {
-        let info_hash = published.metainfo.info_hash();
-        if self.by_hash.contains_key(&info_hash) {
+        let names = published.metainfo().info_hashes();
+        if names.on_the_wire().any(|name| self.by_hash.contains_key(&name)) {
             return None;
         }
         let id = self.new_task_id(id);
         let task = self.new_task(published, options, reactor);
         let word = task.published.word();
-        self.by_hash.insert(info_hash, id);
+        for name in names.on_the_wire() {
+            self.by_hash.insert(name, id);
+            self.skeys.insert(name);
+        }
         self.tasks.insert(id, task);
         self.publish(id, &EventKind::StatusChanged(word));
         Some(id)
@@ -82,7 +85,7 @@ impl Engine {
         reactor: &mut Reactor<Self>,
     ) -> Task {
         let now = reactor.now();
-        let (metainfo, dir) = (Arc::clone(&published.metainfo), published.dir.clone());
+        let (metainfo, dir) = (Arc::clone(published.metainfo()), published.dir.clone());
         let layout = Arc::clone(metainfo.layout());
         // Its own folder may well be where another disk is mounted.
         let disk = self.disk_of(&dir.join(metainfo.name()), reactor);
@@ -92,12 +95,14 @@ impl Engine {
         let have = Bitfield::none(layout.piece_count());
         let mut swarm = self.new_swarm(now, &metainfo, have, &options.priorities);
         swarm.set_selector(options.selector.into());
+        swarm.set_super_seeding(options.super_seeding);
         let tiers = options.trackers.clone().unwrap_or_else(|| metainfo.trackers().to_vec());
         let announcer = Announcer::new(tiers, torrent::Rng::from_seed(self.rng.u64()));
         // An orphan may have been checked and paused.
-        let kept = StatusWord::CHECKED | StatusWord::PAUSED;
+        let kept = StatusWord::LOADED | StatusWord::CHECKED | StatusWord::PAUSED;
         let flags = first_flags(options).with(published.word().only(kept));
         let mut task = Task {
+            named: None,
             metainfo,
             storage: Arc::new(storage),
             disk,
@@ -113,10 +118,14 @@ impl Engine {
             checks: 0,
             swarms: 0,
             swarm,
+            web_seed_urls: options.web_seeds.clone(),
+            web_seeds: BTreeMap::new(),
+            web_seeds_ever: 0,
             announcer,
             announce_timer: None,
             connections: BTreeMap::new(),
             is_waiting_to_dial: false,
+            turned_over_at: None,
             dial_timer: None,
             half_open: BTreeSet::new(),
             down: TokenBucket::new(now, options.download_limit),
@@ -146,7 +155,7 @@ impl Engine {
             verify_later: Vec::new(),
             reading: BTreeMap::new(),
         };
-        task.swarm.set_upload_capacity(task.upload_limit.or(self.config.limits.upload));
+        task.swarm.set_upload_capacity(task.upload_limit.or_else(|| self.up.rate()));
         task.swarm.set_slots(self.config.limits.slots(task.upload_slots));
         task.published.publish(task.status(now));
         task.published.set_word(task.word());
@@ -168,7 +177,7 @@ impl Engine {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         // It may have been removed meanwhile, or a check was asked for, and has ended even.
         let is_opening = match task.stage {
-            Stage::Opening => true,
+            Stage::Opening | Stage::Fetching => true,
             Stage::Ended { is_in_doubt: true } => return,
             Stage::Checking(_)
             | Stage::Running
@@ -176,7 +185,8 @@ impl Engine {
             | Stage::Failed(_)
             | Stage::Ended { is_in_doubt: false } => false,
         };
-        let will_renew = matches!(task.stage, Stage::Opening | Stage::Checking(_));
+        let will_renew =
+            matches!(task.stage, Stage::Opening | Stage::Fetching | Stage::Checking(_));
         task.is_recalled = true;
         if is_opening {
             task.stamps = stamps;
@@ -208,11 +218,11 @@ impl Engine {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         if task.flags.contains(StatusWord::CHECKED) && !task.is_check_wanted {
             // It was checked before it came here.
-            let have = task.published.bits.snapshot();
+            let have = task.published.bits().snapshot();
             self.begin(id, have, Vec::new(), reactor);
             return;
         }
-        task.published.bits.load(&trusted);
+        task.published.bits().load(&trusted);
         if !doubtful.is_empty() {
             self.start_check(id, doubtful, &CheckOptions::default(), reactor);
             return;
@@ -222,6 +232,8 @@ impl Engine {
         }
         (task.is_as_saved, task.is_trimmed) = (is_as_saved, is_trimmed);
         self.begin(id, trusted, Vec::new(), reactor);
+        // Of one that kept its peers, the brain has much to say now.
+        self.drain(id, reactor);
     }
 
     pub(crate) fn start(&mut self, id: TaskId, reactor: &mut Reactor<Self>) {
@@ -233,12 +245,13 @@ impl Engine {
         task.flags = task.flags.without(StatusWord::PAUSED).with(StatusWord::STARTED);
         match &task.stage {
             Stage::Stopped { doubtful } if doubtful.is_empty() => self.run(id, reactor),
-            Stage::Running if was_paused => {
+            Stage::Running | Stage::Fetching if was_paused => {
                 task.swarm.set_paused(reactor.now(), false);
                 self.drain(id, reactor);
                 self.pump_all_uploads(id, reactor);
                 self.dial(id, reactor);
             }
+            Stage::Failed(_) if !task.published.is_known() => self.run(id, reactor),
             Stage::Failed(_) | Stage::Stopped { .. } => {
                 let doubtful = task.doubtful();
                 self.start_check(id, doubtful, &CheckOptions::default(), reactor);
@@ -246,7 +259,7 @@ impl Engine {
                 return;
             }
             Stage::Opening | Stage::Checking(_) => {}
-            Stage::Running | Stage::Ended { .. } => return,
+            Stage::Running | Stage::Fetching | Stage::Ended { .. } => return,
         }
         self.wake(id);
         self.state_changed(id, reactor);
@@ -264,7 +277,14 @@ impl Engine {
                 task.flags = task.flags.without(ACTIVE);
                 self.interrupt_check(id, reactor);
             }
-            Stage::Running => {
+            Stage::Fetching if task.published.is_known() => {
+                // It is on its way to see what is on disk; then it rests.
+                task.flags = task.flags.without(ACTIVE);
+                task.stage = Stage::Opening;
+                self.close_peers(id, DisconnectReason::Stopped, reactor);
+                self.state_changed(id, reactor);
+            }
+            Stage::Running | Stage::Fetching => {
                 task.flags = task.flags.without(ACTIVE);
                 task.stage = Stage::Stopped { doubtful: Vec::new() };
                 self.close_peers(id, DisconnectReason::Stopped, reactor);
@@ -303,6 +323,7 @@ impl Engine {
         task.flags = task.flags.with(StatusWord::PAUSED);
         if task.is_running() {
             task.swarm.set_paused(reactor.now(), true);
+            self.stop_web_seeds(id, reactor);
             self.drain(id, reactor);
         }
         self.state_changed(id, reactor);
@@ -316,15 +337,20 @@ impl Engine {
         reactor: &mut Reactor<Self>,
     ) -> Result<(), CheckError> {
         let Some(task) = self.tasks.get(&id) else { return Err(Gone.into()) };
+        if !task.published.is_known() {
+            return Err(CheckError::NoMetadata);
+        }
         if task.flags.contains(StatusWord::PAUSED) {
             return Err(CheckError::Paused);
         }
         let mut doubtful = match task.stage {
             Stage::Checking(_) => return Err(CheckError::AlreadyChecking),
             Stage::Ended { .. } => return Err(Gone.into()),
-            Stage::Opening | Stage::Running | Stage::Stopped { .. } | Stage::Failed(_) => {
-                task.doubtful()
-            }
+            Stage::Opening
+            | Stage::Fetching
+            | Stage::Running
+            | Stage::Stopped { .. }
+            | Stage::Failed(_) => task.doubtful(),
         };
         match &options.pieces {
             Some(pieces) => doubtful.extend(pieces),
@@ -352,7 +378,14 @@ impl Engine {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         task.is_leaving = true;
         let info_hash = task.info_hash();
-        self.by_hash.remove(&info_hash);
+        let own = task.metainfo.info_hashes();
+        let named = task.named.take();
+        let others = named.into_iter().flat_map(|named| named.magnet.info_hashes.on_the_wire());
+        for name in others.chain(own.on_the_wire()) {
+            self.by_hash.remove(&name);
+            self.skeys.remove(&name);
+        }
+        let Some(task) = self.tasks.get_mut(&id) else { return };
         let storage = Arc::clone(&task.storage);
         reactor.offload_on(task.disk.data, move || storage.close_files(), |(), _, _| {});
         if self.store.is_some() {
@@ -384,8 +417,14 @@ impl Engine {
         upload: Option<u64>,
         reactor: &Reactor<Self>,
     ) {
-        let now = reactor.now();
         (self.config.limits.download, self.config.limits.upload) = (download, upload);
+        self.apply_limits(reactor);
+    }
+
+    /// Has the limits on all torrents together hold that are set, or scheduled for this hour.
+    pub(crate) fn apply_limits(&mut self, reactor: &Reactor<Self>) {
+        let now = reactor.now();
+        let (download, upload) = self.limits_now();
         self.down = TokenBucket::new(now, download);
         self.up = TokenBucket::new(now, upload);
         for task in self.tasks.values_mut() {
@@ -405,7 +444,7 @@ impl Engine {
         task.down = TokenBucket::new(now, download);
         task.up = TokenBucket::new(now, upload);
         task.upload_limit = upload;
-        task.swarm.set_upload_capacity(upload.or(self.config.limits.upload));
+        task.swarm.set_upload_capacity(upload.or_else(|| self.up.rate()));
         self.remember_options(id, reactor);
     }
 
@@ -430,7 +469,7 @@ impl Engine {
     ) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let layout = Arc::clone(task.metainfo.layout());
-        if priorities.len() != layout.files().len() {
+        if priorities.len() != layout.files().len() || !task.published.is_known() {
             return;
         }
         if matches!(task.stage, Stage::Checking(_)) {
@@ -490,8 +529,7 @@ impl Engine {
             }
             let Some(task) = self.tasks.get_mut(&id) else { continue };
             task.announcer.stop(reactor.now());
-            let is_in_doubt =
-                matches!(task.stage, Stage::Opening | Stage::Checking(_) | Stage::Failed(_));
+            let is_in_doubt = task.is_in_doubt();
             task.stage = Stage::Ended { is_in_doubt };
             task.flags = task.flags.without(ACTIVE);
             self.close_peers(id, DisconnectReason::Shutdown, reactor);
@@ -505,7 +543,8 @@ impl Engine {
     fn stop_when_quiet(&mut self, done: Sender<()>, reactor: &mut Reactor<Self>) {
         self.write_if_gathered(reactor);
         // What threads of checks are at is of no interest any more, should it ever come to an end.
-        let is_busy = reactor.offloaded_count() > self.check_jobs
+        let lookups = self.dht.as_ref().map_or(0, |dht| dht.lookups);
+        let is_busy = reactor.offloaded_count() > self.check_jobs + lookups
             || self.activity.is_announcing()
             || !self.writes.is_idle();
         if !is_busy {
@@ -526,7 +565,7 @@ fn first_flags(options: &AddOptions) -> StatusWord {
         (StatusWord::PAUSED, options.is_paused),
     ];
     let told = flags.into_iter().filter(|(_, is_set)| *is_set).map(|(flag, _)| flag);
-    told.fold(StatusWord::LOADED | StatusWord::QUEUED, StatusWord::with)
+    told.fold(StatusWord::QUEUED, StatusWord::with)
 }
 
 /// The flags of a torrent that does something, or will.

@@ -1,8 +1,8 @@
 //! All state of a session, owned by its one thread.
 //!
 //! The files beside this one add to [`Engine`] by what they do: `activity` looks after those that are
-//! awake, `swarm` carries out what the brains
-//! ask for, `check` looks at what is on disk, `tracker` announces, `save` remembers, `listen` takes
+//! awake, `dial` opens connections, `swarm` carries out what the brains
+//! ask for, `dht` finds peers without trackers, `check` looks at what is on disk, `tracker` announces, `save` remembers, `listen` takes
 //! in who comes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -12,27 +12,42 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use reactor::{Closed, ConnectOptions, PoolKey, PoolOptions, Reactor, Reason, TimerId, Token};
+use reactor::{Closed, PoolKey, PoolOptions, Reactor, Reason, TimerId, Token};
+use torrent::metainfo::create::Format;
+use torrent::mse::SkeyTable;
 use torrent::rate::TokenBucket;
-use torrent::swarm::{Ending, NewPeer, PeerKey, Refused, Source, Swarm, SwarmConfig};
+use torrent::swarm::{Direction, Ending, NewPeer, PeerKey, Refused, Swarm, SwarmConfig};
 use torrent::wire::{Handshake, Reserved};
-use torrent::{Bitfield, InfoHash, PeerFault, PeerId, PieceIndex, Rng};
+use torrent::{
+    Bitfield, ExternalIp, InfoHash, InfoHashV2, InfoHashes, PeerFault, PeerId, PieceIndex, Rng,
+    Witness,
+};
 
 use crate::activity::Activity;
 use crate::buffer::{Buffer, BufferPool};
 use crate::check_queue::{CheckQueue, DiskId, DiskTraits};
 use crate::command::ACTIVE;
+use crate::dht::Dht;
+use crate::dial::Road;
 use crate::disk::{Crew, Disk, Disks, FilePool};
+use crate::encryption::KeyBudget;
 use crate::event::{EventKind, EventMask, FilterPoint, Packet, Publisher, Severity};
 use crate::http::Http;
+use crate::lsd::Lsd;
+use crate::nat::Nat;
 use crate::parting::{DisconnectReason, Parted};
-use crate::peer::PeerConnection;
+use crate::proxy::Proxy;
+use crate::rate_class::LocalNetwork;
 use crate::restore::Loads;
 use crate::resume::ResumeStore;
+use crate::room::least_useful;
 use crate::save::Writes;
+use crate::schedule::ScheduledLimits;
 use crate::settings::{SEEDING_POLICY, SessionConfig};
 use crate::task::{DiskPools, Failure, Stage, Task, TaskId, piece_priorities};
 use crate::tracker::UdpExchange;
+use crate::utp::Utp;
+use crate::web_seed::WebSeeds;
 
 /// The state that every handler of the engine's reactor gets.
 #[derive(Debug)]
@@ -44,6 +59,9 @@ pub(crate) struct Engine {
     pub(crate) rng: Rng,
     pub(crate) tasks: BTreeMap<TaskId, Task>,
     pub(crate) by_hash: BTreeMap<InfoHash, TaskId>,
+    /// The same names, as those have them whose connections look like noise.
+    pub(crate) skeys: SkeyTable,
+    pub(crate) key_budget: KeyBudget,
     next_task: u64,
     pub(crate) subscribers: Publisher,
     /// The files that are open on each disk.
@@ -51,10 +69,21 @@ pub(crate) struct Engine {
     pub(crate) store: Option<Arc<ResumeStore>>,
     /// Made when first needed.
     pub(crate) http: Option<Http>,
+    pub(crate) nat: Nat,
+    /// Found before the session begins.
+    pub(crate) proxy: Option<Proxy>,
     /// The port that peers can reach us on, once we listen.
     pub(crate) port: Option<u16>,
     pub(crate) udp: Vec<(SocketAddr, Token)>,
+    /// Peers on the local network, if they are looked for.
+    pub(crate) lsd: Option<Lsd>,
+    /// Once we listen, if it is wanted.
+    pub(crate) utp: Option<Utp>,
+    /// What others say about where we are.
+    pub(crate) external: ExternalIp,
     pub(crate) udp_exchanges: Vec<UdpExchange>,
+    /// Once we listen, unless it is off.
+    pub(crate) dht: Option<Box<Dht>>,
     /// Every connection, incoming and outgoing.
     pub(crate) connections: BTreeSet<Token>,
     /// Those that came to us, with their host.
@@ -64,6 +93,10 @@ pub(crate) struct Engine {
     pub(crate) half_open: BTreeSet<Token>,
     pub(crate) down: TokenBucket,
     pub(crate) up: TokenBucket,
+    /// What the schedule says of this hour.
+    pub(crate) scheduled: Option<ScheduledLimits>,
+    pub(crate) schedule_at: Instant,
+    pub(crate) local_network: LocalNetwork,
     pub(crate) read_buffers: BufferPool,
     pub(crate) disk_buffers: BufferPool,
     pub(crate) scratch: Option<Buffer>,
@@ -87,6 +120,7 @@ pub(crate) struct Engine {
     pub(crate) activity: Activity,
     pub(crate) loads: Loads,
     pub(crate) writes: Writes,
+    pub(crate) web_seeds: WebSeeds,
     /// Torrents that would dial, were there room.
     pub(crate) waiting_to_dial: VecDeque<TaskId>,
     /// When the snapshots for people are due.
@@ -107,26 +141,39 @@ impl Engine {
         if let Some(sink) = config.events.clone() {
             subscribers.add(sink, None);
         }
+        let (peer_id, key) = (config.new_peer_id(&mut rng), rng.u32());
+        let lsd = (config.lsd && !config.is_hidden()).then(|| Lsd::new(now, &mut rng));
         Self {
-            peer_id: PeerId::generate(&mut rng),
-            key: rng.u32(),
+            peer_id,
+            key,
             rng,
+            lsd,
             tasks: BTreeMap::new(),
             by_hash: BTreeMap::new(),
+            skeys: SkeyTable::default(),
+            key_budget: KeyBudget::new(now),
             next_task: 0,
             subscribers,
             files: BTreeMap::new(),
             store,
             http: None,
+            nat: Nat::default(),
+            proxy: None,
             port: None,
             udp: Vec::new(),
+            utp: None,
+            external: ExternalIp::default(),
             udp_exchanges: Vec::new(),
+            dht: None,
             connections: BTreeSet::new(),
             incoming: BTreeMap::new(),
             incoming_per_host: BTreeMap::new(),
             half_open: BTreeSet::new(),
             down: TokenBucket::new(now, config.limits.download),
             up: TokenBucket::new(now, config.limits.upload),
+            scheduled: None,
+            schedule_at: now,
+            local_network: LocalNetwork::default(),
             read_buffers: BufferPool::new(READ_BUFFER_LEN),
             disk_buffers: BufferPool::new(DISK_BUFFER_LEN),
             scratch: None,
@@ -144,6 +191,7 @@ impl Engine {
             activity: Activity::default(),
             loads: Loads::default(),
             writes: Writes::default(),
+            web_seeds: WebSeeds::default(),
             waiting_to_dial: VecDeque::new(),
             tell_at: now,
             announce_at: now,
@@ -163,25 +211,75 @@ impl Engine {
     pub(crate) fn new_swarm(
         &mut self,
         now: Instant,
-        metainfo: &torrent::metainfo::Metainfo,
+        metainfo: &Arc<torrent::metainfo::Metainfo>,
         have: Bitfield,
         file_priorities: &[u8],
     ) -> Swarm {
         let layout = Arc::clone(metainfo.layout());
         let priorities = piece_priorities(&layout, file_priorities);
-        let config = SwarmConfig {
+        let (config, rng) = (self.swarm_config(metainfo.is_private()), self.fork_rng());
+        let mut swarm =
+            Swarm::new(now, metainfo.info_hash(), layout, have, &priorities, config, rng);
+        swarm.set_metadata(Arc::clone(metainfo));
+        if let Some(layers) = metainfo.layers() {
+            swarm.set_hashes(layers, metainfo.format() == Format::V2);
+        }
+        swarm.set_upload_capacity(self.up.rate());
+        swarm.known.set_ours(&self.external_addrs());
+        swarm
+    }
+
+    /// What a brain is told at birth.
+    pub(crate) fn swarm_config(&self, is_private: bool) -> SwarmConfig {
+        SwarmConfig {
             peer_id: self.peer_id,
-            port: self.port,
-            client: self.config.user_agent.replace('/', " "),
+            port: self.port.map(|_| self.announced_port()),
+            client: self.config.client_name(),
             slots: self.config.limits.slots(None),
             seeding: SEEDING_POLICY,
             choking: self.config.choking,
-        };
-        let rng = Rng::from_seed(self.rng.u64());
-        let mut swarm =
-            Swarm::new(now, metainfo.info_hash(), layout, have, &priorities, config, rng);
-        swarm.set_upload_capacity(self.config.limits.upload);
-        swarm
+            exchange: self.config.exchange,
+            is_private,
+            dht_port: self.dht_port(is_private),
+        }
+    }
+
+    /// A generator of its own for something.
+    pub(crate) const fn fork_rng(&mut self) -> Rng {
+        Rng::from_seed(self.rng.u64())
+    }
+
+    /// Where others see us, and the port that we listen on.
+    pub(crate) fn external_addrs(&self) -> Vec<SocketAddr> {
+        let ips = [self.external.v4(), self.external.v6()];
+        ips.into_iter().flatten().map(|ip| (ip, self.port.unwrap_or(0)).into()).collect()
+    }
+
+    /// Somebody says at which address he sees us.
+    pub(crate) fn seen_as(&mut self, witness: Witness, ours: IpAddr) {
+        let Some(ip) = self.external.vote(witness, ours) else { return };
+        let ours = self.external_addrs();
+        for task in self.tasks.values_mut() {
+            task.swarm.known.set_ours(&ours);
+        }
+        self.tell(None, &EventKind::ExternalAddress { ip });
+    }
+
+    /// Who we are, and for which torrent: what a connection begins with. It is told as sent.
+    pub(crate) fn greeting(&self, addr: SocketAddr, info_hash: InfoHash) -> [u8; Handshake::LEN] {
+        let ours = Reserved::ours();
+        let ours = if self.names(info_hash).v2.is_some() { ours.with_v2() } else { ours };
+        let has_dht = self.dht.is_some() && !self.is_private(info_hash);
+        let reserved = if has_dht { ours.with_dht() } else { ours };
+        let ours = Handshake { reserved, info_hash, peer_id: self.peer_id };
+        self.tell_packet(Some(info_hash), addr, || Packet::Handshake(ours), true);
+        self.tell_written(Some(info_hash), addr, Handshake::LEN);
+        ours.encode()
+    }
+
+    fn is_private(&self, info_hash: InfoHash) -> bool {
+        let task = self.by_hash.get(&info_hash).and_then(|id| self.tasks.get(id));
+        task.is_some_and(|task| task.metainfo.is_private())
     }
 
     /// Says who we are, and for which torrent.
@@ -195,11 +293,8 @@ impl Engine {
         info_hash: InfoHash,
         reactor: &mut Reactor<Self>,
     ) -> Result<(), Closed> {
-        let ours = Handshake { reserved: Reserved::ours(), info_hash, peer_id: self.peer_id };
-        reactor.write(token, Bytes::copy_from_slice(&ours.encode()))?;
-        self.tell_packet(Some(info_hash), addr, || Packet::Handshake(ours), true);
-        self.tell_written(Some(info_hash), addr, Handshake::LEN);
-        Ok(())
+        let greeting = self.greeting(addr, info_hash);
+        reactor.write(token, Bytes::copy_from_slice(&greeting)).map(drop)
     }
 
     /// The disk that a folder is on, with threads of its own: should it hang, others do not.
@@ -253,6 +348,25 @@ impl Engine {
         files
     }
 
+    /// All names of the torrent that has this one.
+    pub(crate) fn names(&self, info_hash: InfoHash) -> InfoHashes {
+        let task = self.by_hash.get(&info_hash).and_then(|id| self.tasks.get(id));
+        let none = InfoHashes { v1: None, v2: None };
+        task.map_or(none, |task| task.metainfo.info_hashes())
+    }
+
+    /// By which name we answer a peer: who knows version 2 too is told so by that of version 2 (BEP 52).
+    pub(crate) fn name_for(&self, theirs: &Handshake) -> InfoHash {
+        let v2 = self.names(theirs.info_hash).v2.filter(|_| theirs.reserved.has_v2());
+        v2.map_or(theirs.info_hash, InfoHashV2::truncated)
+    }
+
+    /// Whether two names are of one torrent.
+    pub(crate) fn is_same_torrent(&self, one: InfoHash, other: InfoHash) -> bool {
+        one == other
+            || self.by_hash.get(&one).is_some_and(|id| self.by_hash.get(&other) == Some(id))
+    }
+
     /// The torrent that a peer asks for, if it may have it now.
     ///
     /// # Errors
@@ -272,18 +386,23 @@ impl Engine {
         let max = task.peers_max.unwrap_or(self.config.limits.connections_per_torrent_max);
         let count = task.connections.len();
         if count >= max {
-            let useless = task.swarm.least_useful(reactor.now()).filter(|_| count == max);
-            let token = useless.and_then(|key| task.connections.get(&key));
-            let token = token.ok_or(DisconnectReason::TooManyPeers)?;
-            reactor.close(*token, DisconnectReason::Useless.words());
+            let useless = least_useful(reactor.now(), task).filter(|_| count == max);
+            let token = useless.ok_or(DisconnectReason::TooManyPeers)?;
+            reactor.close(token, DisconnectReason::Useless.words());
         }
         Ok(*id)
     }
 
-    /// Of a torrent that may have peers now.
+    /// Of a torrent that may have peers now and knows its pieces.
     pub(crate) fn piece_count(&self, id: TaskId) -> Option<u32> {
-        let task = self.tasks.get(&id).filter(|task| task.is_running())?;
+        let task = self.tasks.get(&id).filter(|task| matches!(task.stage, Stage::Running))?;
         Some(task.metainfo.layout().piece_count())
+    }
+
+    /// How long a bitfield may be that a peer of this torrent sends, if it may have any now.
+    pub(crate) fn bitfield_len_max(&self, id: TaskId) -> Option<usize> {
+        let task = self.tasks.get(&id).filter(|task| task.is_running())?;
+        Some(task.swarm.bitfield_len_max())
     }
 
     /// A peer has shaken hands.
@@ -292,6 +411,7 @@ impl Engine {
         id: TaskId,
         token: Token,
         new: &NewPeer,
+        road: Road,
         reactor: &Reactor<Self>,
     ) -> Result<PeerKey, Refused> {
         let Some(task) = self.tasks.get_mut(&id) else { return Err(Refused::Duplicate) };
@@ -300,9 +420,18 @@ impl Engine {
         task.half_open.remove(&token);
         task.connections.insert(key, token);
         task.swarm.known.connected(new.addr);
+        task.swarm.set_carrier(key, road.flags());
+        if new.direction == Direction::Outgoing {
+            task.swarm.known.road_was_good(new.addr, road.bit());
+            self.proxy_worked();
+        }
+        self.classify(token, new.addr.ip(), reactor.now());
         self.wake(id);
-        let NewPeer { addr, direction, peer_id, reserved } = *new;
-        self.publish(id, &EventKind::PeerConnected { addr, peer_id, direction, reserved });
+        let NewPeer { addr, direction, peer_id, reserved, is_encrypted } = *new;
+        let is_utp = road.is_utp();
+        let kind =
+            EventKind::PeerConnected { addr, peer_id, direction, reserved, is_encrypted, is_utp };
+        self.publish(id, &kind);
         Ok(key)
     }
 
@@ -317,6 +446,7 @@ impl Engine {
         let now = reactor.now();
         let addr = parted.addr;
         self.connections.remove(&token);
+        self.declassify(token);
         self.half_open.remove(&token);
         if let Some(host) = self.incoming.remove(&token)
             && let Some(count) = self.incoming_per_host.get_mut(&host)
@@ -327,7 +457,10 @@ impl Engine {
             }
         }
         let (why, detail) = parted.reason(reason);
-        if let Some(task) = parted.task.and_then(|id| self.tasks.get_mut(&id)) {
+        let fault_of_proxy = self.fault_of_proxy(parted, reason);
+        if let Some(id) = parted.task
+            && let Some(task) = self.tasks.get_mut(&id)
+        {
             if let Some(key) = parted.key {
                 task.connections.remove(&key);
                 task.reading.remove(&key);
@@ -345,7 +478,14 @@ impl Engine {
                 task.swarm.remove_peer(key);
                 task.swarm.known.disconnected(now, addr, ending);
             } else if task.half_open.remove(&token) {
-                task.swarm.known.failed(now, addr);
+                match fault_of_proxy {
+                    Some(why) => {
+                        // The address has nothing to do with it.
+                        task.swarm.known.disconnected(now, addr, Ending::Ours);
+                        self.proxy_failed(why, reactor);
+                    }
+                    None => self.road_failed(id, parted, now),
+                }
             }
         }
         if let Reason::Handler(error) = reason
@@ -362,88 +502,21 @@ impl Engine {
         }
     }
 
-    /// Opens connections while there are addresses to try and room for them.
-    pub(crate) fn dial(&mut self, id: TaskId, reactor: &mut Reactor<Self>) {
-        let now = reactor.now();
-        let usual_max = self.config.limits.connections_per_torrent_max;
-        let options = ConnectOptions {
-            bind: self.config.listen.bind,
-            timeout: CONNECT_PATIENCE,
-            ..ConnectOptions::default()
-        };
-        loop {
-            let has_room = self.has_room_to_dial();
-            let Some(task) = self.tasks.get_mut(&id) else { return };
-            let peers_max = task.peers_max.unwrap_or(usual_max);
-            let is_full = task.connections.len() + task.half_open.len() >= peers_max;
-            if !task.is_moving() || is_full || task.swarm.known.is_empty() {
-                return;
-            }
-            if !has_room {
-                if !std::mem::replace(&mut task.is_waiting_to_dial, true) {
-                    self.waiting_to_dial.push_back(id);
-                }
-                return;
-            }
-            let Some(addr) = task.swarm.known.next_to_dial(now) else { return };
-            let info_hash = task.info_hash();
-            let is_possible = options.bind.is_none_or(|bind| bind.is_ipv4() == addr.is_ipv4())
-                && self.may_talk_to(Some(info_hash), addr, FilterPoint::Outgoing);
-            let Some(task) = self.tasks.get_mut(&id) else { return };
-            if !is_possible {
-                task.swarm.known.failed(now, addr);
-                continue;
-            }
-            task.swarm.known.dialing(addr);
-            let handler = PeerConnection::outgoing(addr, id, info_hash);
-            match reactor.connect(addr, &options, Box::new(handler)) {
-                Ok(token) => {
-                    task.half_open.insert(token);
-                    self.half_open.insert(token);
-                    self.connections.insert(token);
-                }
-                Err(error) => {
-                    tracing::debug!(%addr, %error, "cannot dial");
-                    task.swarm.known.failed(now, addr);
-                }
-            }
-        }
-    }
-
-    /// Whether another connection may be opened.
-    pub(crate) fn has_room_to_dial(&self) -> bool {
-        let limits = &self.config.limits;
-        self.half_open.len() < limits.half_open_max
-            && self.connections.len() < limits.connections_max
-    }
-
-    /// Addresses of peers have come from somewhere.
-    pub(crate) fn add_addresses(
-        &mut self,
-        id: TaskId,
-        addrs: &[SocketAddr],
-        source: Source,
-        reactor: &mut Reactor<Self>,
-    ) {
-        let Some(task) = self.tasks.get_mut(&id) else { return };
-        for &addr in addrs {
-            task.swarm.known.add(addr, source);
-        }
-        self.wake(id);
-        self.dial(id, reactor);
-    }
-
     /// A connection came in. May it stay until it has shaken hands?
     ///
     /// # Errors
     /// Why not.
-    pub(crate) fn admits(&self, addr: SocketAddr) -> Result<(), DisconnectReason> {
+    pub(crate) fn admits(
+        &self,
+        addr: SocketAddr,
+        reactor: &mut Reactor<Self>,
+    ) -> Result<(), DisconnectReason> {
         let ip = addr.ip();
         let limits = &self.config.limits;
         let from_host = self.incoming_per_host.get(&host_of(ip)).copied().unwrap_or(0);
         if self.is_stopping {
             Err(DisconnectReason::Shutdown)
-        } else if self.connections.len() >= limits.connections_max
+        } else if self.connections.len() > limits.connections_max
             || from_host >= limits.connections_per_host_max
         {
             Err(DisconnectReason::TooManyPeers)
@@ -457,6 +530,11 @@ impl Engine {
             Err(DisconnectReason::Banned)
         } else if !self.may_talk_to(None, addr, FilterPoint::Incoming) {
             Err(DisconnectReason::Filtered)
+        } else if self.connections.len() == limits.connections_max {
+            let useless = self.least_useful_of_all(reactor.now());
+            let token = useless.ok_or(DisconnectReason::TooManyPeers)?;
+            reactor.close(token, DisconnectReason::Useless.words());
+            Ok(())
         } else {
             Ok(())
         }
@@ -478,6 +556,7 @@ impl Engine {
         reason: DisconnectReason,
         reactor: &mut Reactor<Self>,
     ) {
+        self.stop_web_seeds(id, reactor);
         let Some(task) = self.tasks.get(&id) else { return };
         let tokens: Vec<Token> =
             task.connections.values().chain(&task.half_open).copied().collect();
@@ -488,10 +567,21 @@ impl Engine {
 
     /// Stops a torrent because of its disk; it goes on when it is started.
     pub(crate) fn fail(&mut self, id: TaskId, why: String, reactor: &mut Reactor<Self>) {
+        self.fail_with(id, why, EventKind::DiskFailed, reactor);
+    }
+
+    /// The same for another reason, told as such.
+    pub(crate) fn fail_with(
+        &mut self,
+        id: TaskId,
+        why: String,
+        kind: impl FnOnce(String) -> EventKind,
+        reactor: &mut Reactor<Self>,
+    ) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let was_checking = match task.stage {
             Stage::Failed(_) | Stage::Ended { .. } => return,
-            Stage::Opening | Stage::Checking(_) => true,
+            Stage::Opening | Stage::Fetching | Stage::Checking(_) => true,
             Stage::Stopped { ref doubtful } => !doubtful.is_empty(),
             Stage::Running => false,
         };
@@ -503,7 +593,7 @@ impl Engine {
         task.flags = task.flags.without(ACTIVE);
         task.stage = Stage::Failed(Failure { why: why.clone(), was_checking });
         task.announcer.stop(reactor.now());
-        self.publish(id, &EventKind::DiskFailed(why));
+        self.publish(id, &kind(why));
         self.state_changed(id, reactor);
         self.close_peers(id, DisconnectReason::DiskFailed, reactor);
         self.drive_trackers(id, reactor);
@@ -512,6 +602,8 @@ impl Engine {
     /// The loop is over, in order or not: handles that are left shall see that nothing goes on.
     pub(crate) fn end(&mut self, reactor: &mut Reactor<Self>) {
         self.is_stopping = true;
+        self.unmap_ports();
+        self.end_utp(reactor);
         let ids: Vec<TaskId> = self.tasks.keys().copied().collect();
         for id in ids {
             self.leave_check(id, reactor);
@@ -585,6 +677,7 @@ impl Engine {
         }
         self.publish(id, &EventKind::StateChanged(state));
         self.note_activity(id);
+        self.note_dht(id, reactor.now());
     }
 }
 
@@ -609,7 +702,6 @@ const NICE_MAX: u8 = 19;
 const DATA_PATIENCE: Duration = Duration::from_secs(1);
 /// So long after more is wanted, peers may still hang up on a torrent that needed nothing.
 const NEWS_SPREAD_WITHIN: Duration = Duration::from_secs(5);
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// What is read from one socket at once, at most.
 const READ_BUFFER_LEN: usize = 256 * 1024;
 /// What is read from disk at once for one peer, at most.

@@ -9,7 +9,6 @@ use torrent::PieceIndex;
 use crate::disk::FileMode;
 use crate::engine::Engine;
 use crate::session::Gone;
-use crate::status::Published;
 use crate::task::{PRIORITY_MAX, PRIORITY_USUAL, TaskId};
 use crate::torrent_handle::Torrent;
 
@@ -69,13 +68,13 @@ impl Torrent {
             Some((task.priorities_wanted().to_vec(), task.storage.clone()))
         })?;
         let (priorities, storage) = wanted.ok_or(Gone)?;
-        let Published { metainfo, dir, bits, .. } = self.published();
-        let (layout, mut start) = (metainfo.layout(), 0);
+        let published = self.published();
+        let (dir, bits) = (&published.dir, published.bits());
+        let layout = published.metainfo().layout();
         let status = |(index, mode): (usize, Option<FileMode>)| {
             let file = &layout.files()[index];
             let priority = priorities.get(index).copied().unwrap_or(PRIORITY_USUAL);
-            let bytes = start..start + file.len;
-            start = bytes.end;
+            let bytes = layout.file_range(index);
             FileStatus {
                 index,
                 path: dir.join(file.path.to_path_buf()),
@@ -93,7 +92,7 @@ impl Torrent {
     /// # Errors
     /// [`PriorityError`]: then nothing has changed.
     pub fn set_file_priority(&self, index: usize, priority: u8) -> Result<(), PriorityError> {
-        let files = self.metainfo().layout().files().len();
+        let files = self.published().metainfo().layout().files().len();
         if index >= files {
             return Err(PriorityError::NoFile { index, files });
         }

@@ -3,17 +3,18 @@
 use bytes::Bytes;
 use sha_lanes::Sha1Lanes;
 use torrent::BLOCK_LEN;
+use torrent::metainfo::{BlockTree, PieceCheck, merkle};
 use torrent::swarm::{Verdict, VerifyJob};
 
-use crate::disk::{DiskError, Storage};
+use crate::disk::{DiskError, Judgement, PieceHash, Storage, hash_blocks};
 
-/// Hashes a piece of `piece_len` bytes, and writes the blocks that are in memory if the hash is
-/// `expected`. Blocks that are not in memory were stored before; they are read.
+/// Hashes a piece of `piece_len` bytes, and writes the blocks that are in memory if the hashes are what
+/// `check` says. Blocks that are not in memory were stored before; they are read.
 pub(crate) fn verify_and_write(
     storage: &Storage,
     job: VerifyJob,
     piece_len: u32,
-    expected: [u8; 20],
+    check: PieceCheck,
 ) -> Result<Verdict, DiskError> {
     let VerifyJob { piece, mut blocks, wants_digests } = job;
     let in_memory: u64 = blocks.iter().map(|(_, data)| data.len() as u64).sum();
@@ -21,13 +22,14 @@ pub(crate) fn verify_and_write(
     if !is_all_in_memory {
         fill_gaps(storage, piece, piece_len, &mut blocks)?;
     }
-    let mut hash = Sha1Lanes::new(1);
-    for (_, data) in &blocks {
-        hash.update(&[data]);
-    }
-    let is_good = hash.finish() == [expected];
-    if !is_good {
-        return Ok(Verdict::Bad(digests(&blocks)));
+    let found = PieceHash {
+        v1: check.v1.map(|_| sha1(&blocks)),
+        v2: check.v2.map(|tree| root(&blocks, tree)),
+    };
+    match found.judge(&check) {
+        Judgement::Right => {}
+        Judgement::Wrong => return Ok(Verdict::Bad(digests(&blocks))),
+        Judgement::Contradiction => return Err(DiskError::Contradiction { piece }),
     }
     let digests = wants_digests.then(|| digests(&blocks));
     let data: Vec<Bytes> = blocks.into_iter().map(|(_, data)| data).collect();
@@ -55,7 +57,21 @@ fn fill_gaps(
     Ok(())
 }
 
-/// The hash of each block. They are equally long, but perhaps for the last, and so hashed at once.
+fn sha1(blocks: &[(u32, Bytes)]) -> [u8; 20] {
+    let mut hash = Sha1Lanes::new(1);
+    blocks.iter().for_each(|(_, data)| hash.update(&[data]));
+    hash.finish()[0]
+}
+
+/// The root of the tree over the blocks, without what is padding at their end.
+fn root(blocks: &[(u32, Bytes)], tree: BlockTree) -> merkle::Hash {
+    let own = |(offset, data): &(u32, Bytes)| data.len().min((tree.len - offset) as usize);
+    let blocks = blocks.iter().filter(|(offset, _)| *offset < tree.len);
+    let blocks: Vec<&[u8]> = blocks.map(|block| &block.1[..own(block)]).collect();
+    merkle::root(&hash_blocks(&blocks).collect::<Vec<_>>(), 0, tree.height)
+}
+
+/// The SHA-1 of each block. They are equally long, but perhaps for the last, and so hashed at once.
 fn digests(blocks: &[(u32, Bytes)]) -> Vec<[u8; 20]> {
     let alike = blocks.chunk_by(|(_, a), (_, b)| a.len() == b.len());
     let groups = alike.flat_map(|alike| alike.chunks(sha_lanes::lanes()));

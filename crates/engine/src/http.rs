@@ -1,13 +1,22 @@
-//! HTTP for trackers and torrent files: reqwest on one small thread of its own.
+//! HTTP for trackers, torrent files and web seeds: reqwest on one small thread of its own.
 
 use std::io;
-use std::net::IpAddr;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use reqwest::redirect::Policy;
+use bytes::Bytes;
+use reqwest::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, HeaderMap, HeaderName, LOCATION, RANGE,
+    RETRY_AFTER,
+};
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+use torrent::web_seed::{WebHead, WebRequest};
+
+use crate::http_client::{Clients, Family, Reach};
+
+pub use crate::http_client::HttpOptions;
 
 /// Why a document could not be had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +33,14 @@ pub enum HttpError {
     /// The server refused.
     #[error("the server answered {0}")]
     Status(u16),
+    /// It is on this machine or in its own network, and may not be there.
+    #[error(
+        "it leads into our own network, and not all that its torrent names is there; allow local addresses to trust it"
+    )]
+    Local,
+    /// Its server has addresses of one family only, so there is no asking over the other.
+    #[error("its server has addresses of one family only")]
+    OneFamily,
     /// The document is longer than it may be; the rest was not read.
     #[error("the answer is longer than {0} bytes")]
     TooLong(usize),
@@ -32,7 +49,7 @@ pub enum HttpError {
 /// The thread that speaks HTTP. Ends when dropped.
 #[derive(Debug)]
 pub(crate) struct Http {
-    client: reqwest::Client,
+    clients: Clients,
     handle: Handle,
     /// Dropping it ends the thread.
     stop: Option<oneshot::Sender<()>>,
@@ -41,13 +58,10 @@ pub(crate) struct Http {
 
 impl Http {
     /// # Errors
-    /// If the system gives no thread, or knows no root certificates.
-    pub(crate) fn new(user_agent: &str, bind: Option<IpAddr>) -> io::Result<Self> {
+    /// If the system gives no thread.
+    pub(crate) fn new(options: HttpOptions) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let client = {
-            let _inside = runtime.enter();
-            client(user_agent, bind)?
-        };
+        let clients = Clients::new(options);
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("http".to_owned()).spawn(move || {
@@ -56,20 +70,53 @@ impl Http {
             // Without waiting for names that are still being looked up.
             runtime.shutdown_background();
         })?;
-        Ok(Self { client, handle, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { clients, handle, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Where futures of tokio run.
+    pub(crate) const fn runtime(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Gets a document or a part of it, and calls `tell` on the HTTP thread for all that comes. Of the body
+    /// nothing is read but what [`Stream::allow`] allows.
+    pub(crate) fn stream(
+        &self,
+        request: WebRequest,
+        reach: Reach,
+        tell: impl FnMut(Streamed) + Send + 'static,
+    ) -> Stream {
+        let (allowance, allowed) = mpsc::unbounded_channel();
+        let clients = self.clients.clone();
+        let task = self.handle.spawn(stream(clients, request, reach, allowed, tell)).abort_handle();
+        Stream { allowance, task }
     }
 
     /// Gets a document of at most `len_max` bytes, then calls `done` on the HTTP thread.
     pub(crate) fn get(
         &self,
         url: &str,
+        reach: Reach,
+        family: Family,
         len_max: usize,
         patience: Duration,
         done: impl FnOnce(Result<Vec<u8>, HttpError>) + Send + 'static,
     ) {
-        let (client, url) = (self.client.clone(), url.to_owned());
+        let (clients, url) = (self.clients.clone(), url.to_owned());
         self.handle.spawn(async move {
-            let answer = tokio::time::timeout(patience, get(&client, &url, len_max)).await;
+            let got = async {
+                let client = clients.for_document(&url, reach, family).await?;
+                match get(&client, &url, len_max).await {
+                    // The way over that family may lead nowhere.
+                    Err(HttpError::Unreachable(_) | HttpError::Silent)
+                        if family == Family::First =>
+                    {
+                        get(&clients.by_any_way(&url, reach).await?, &url, len_max).await
+                    }
+                    answer => answer,
+                }
+            };
+            let answer = tokio::time::timeout(patience, got).await;
             done(answer.unwrap_or(Err(HttpError::Silent)));
         });
     }
@@ -84,38 +131,117 @@ impl Drop for Http {
     }
 }
 
+/// What comes of [`Http::stream`], in order.
+#[derive(Debug)]
+pub(crate) enum Streamed {
+    /// The head of the answer.
+    Head(WebHead),
+    /// Some of the body.
+    Data(Bytes),
+    /// There is no more of it.
+    End,
+    /// There is no answer, or the rest of it does not come.
+    Failed(HttpError),
+}
+
+/// A document on its way. Dropping it ends that.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    allowance: mpsc::UnboundedSender<usize>,
+    task: AbortHandle,
+}
+
+impl Stream {
+    /// Lets so many bytes more come, and what comes with the last of them.
+    pub(crate) fn allow(&self, len: usize) {
+        // It may just have ended.
+        self.allowance.send(len).ok();
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 /// Gets a document and waits for it; for programs that have nothing else to do meanwhile.
 ///
 /// # Errors
 /// [`HttpError`], and if it is longer than `len_max` bytes.
-pub fn fetch(url: &str, user_agent: &str, len_max: usize) -> Result<Vec<u8>, HttpError> {
+pub fn fetch(url: &str, options: &HttpOptions, len_max: usize) -> Result<Vec<u8>, HttpError> {
     let unreachable = |error: io::Error| HttpError::Unreachable(error.to_string());
     let runtime = Builder::new_current_thread().enable_all().build().map_err(unreachable)?;
     runtime.block_on(async {
-        let client = client(user_agent, None).map_err(unreachable)?;
-        let answer = tokio::time::timeout(FETCH_PATIENCE, get(&client, url, len_max)).await;
-        answer.unwrap_or(Err(HttpError::Silent))
+        let clients = Clients::new(options.clone());
+        let got = async {
+            let client = clients.by_any_way(url, Reach::Anywhere).await?;
+            get(&client, url, len_max).await
+        };
+        tokio::time::timeout(FETCH_PATIENCE, got).await.unwrap_or(Err(HttpError::Silent))
     })
 }
 
-fn client(user_agent: &str, bind: Option<IpAddr>) -> io::Result<reqwest::Client> {
-    reqwest::Client::builder()
-        .user_agent(user_agent)
-        .local_address(bind)
-        .redirect(Policy::limited(REDIRECTS_MAX))
-        .connect_timeout(CONNECT_PATIENCE)
-        .pool_max_idle_per_host(1)
-        .build()
-        .map_err(io::Error::other)
+async fn stream(
+    clients: Clients,
+    request: WebRequest,
+    reach: Reach,
+    mut allowed: mpsc::UnboundedReceiver<usize>,
+    mut tell: impl FnMut(Streamed),
+) {
+    let mut response = match part(&clients, &request, reach).await {
+        Ok(response) => response,
+        Err(error) => return tell(Streamed::Failed(error)),
+    };
+    tell(Streamed::Head(head(&response)));
+    let mut allowance = 0_usize;
+    loop {
+        while allowance == 0 {
+            let Some(more) = allowed.recv().await else { return };
+            allowance = allowance.saturating_add(more);
+        }
+        match response.chunk().await {
+            Ok(Some(data)) => {
+                allowance = allowance.saturating_sub(data.len());
+                tell(Streamed::Data(data));
+            }
+            Ok(None) => return tell(Streamed::End),
+            Err(error) => return tell(Streamed::Failed(describe(&error))),
+        }
+    }
+}
+
+/// Asks for a part of a document.
+async fn part(
+    clients: &Clients,
+    request: &WebRequest,
+    reach: Reach,
+) -> Result<reqwest::Response, HttpError> {
+    let client = clients.for_part(&request.url, reach).await?;
+    let mut builder = client.get(&request.url).header(ACCEPT_ENCODING, "identity");
+    if let Some(range) = &request.range {
+        builder = builder.header(RANGE, format!("bytes={}-{}", range.start(), range.end()));
+    }
+    builder.send().await.map_err(|error| describe(&error))
+}
+
+fn head(response: &reqwest::Response) -> WebHead {
+    let headers: &HeaderMap = response.headers();
+    let text = |name: HeaderName| {
+        headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+    };
+    let location = text(LOCATION).and_then(|location| response.url().join(&location).ok());
+    WebHead {
+        status: response.status().as_u16(),
+        content_len: response.content_length(),
+        content_range: text(CONTENT_RANGE),
+        content_encoding: text(CONTENT_ENCODING),
+        retry_after: text(RETRY_AFTER),
+        location: location.map(String::from),
+    }
 }
 
 async fn get(client: &reqwest::Client, url: &str, len_max: usize) -> Result<Vec<u8>, HttpError> {
-    let is_http = ["http://", "https://"].iter().any(|scheme| {
-        url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
-    });
-    if !is_http {
-        return Err(HttpError::BadUrl);
-    }
     let mut response = client.get(url).send().await.map_err(|error| describe(&error))?;
     if !response.status().is_success() {
         return Err(HttpError::Status(response.status().as_u16()));
@@ -138,18 +264,16 @@ fn describe(error: &reqwest::Error) -> HttpError {
     if error.is_builder() {
         return HttpError::BadUrl;
     }
-    if error.is_redirect() {
-        return HttpError::Unreachable("too many redirects".to_owned());
-    }
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
+    if let Some(ours) = cause.downcast_ref::<HttpError>() {
+        return ours.clone();
+    }
     HttpError::Unreachable(cause.to_string())
 }
 
-const REDIRECTS_MAX: usize = 5;
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 const FETCH_PATIENCE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
@@ -179,7 +303,7 @@ mod tests {
     #[test]
     fn a_document_comes_whole() {
         let url = serve(|_| b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello".to_vec());
-        assert_eq!(fetch(&url, "test", 100), Ok(b"hello".to_vec()));
+        assert_eq!(fetch(&url, &HttpOptions::default(), 100), Ok(b"hello".to_vec()));
     }
 
     #[test]
@@ -189,7 +313,7 @@ mod tests {
             answer.resize(1 << 20, b'x');
             answer
         });
-        assert_eq!(fetch(&url, "test", 10_000), Err(HttpError::TooLong(10_000)));
+        assert_eq!(fetch(&url, &HttpOptions::default(), 10_000), Err(HttpError::TooLong(10_000)));
     }
 
     #[test]
@@ -198,7 +322,7 @@ mod tests {
             format!("HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: http://127.0.0.1:{port}/\r\nContent-Length: 0\r\n\r\n").into()
         });
         assert_eq!(
-            fetch(&url, "test", 100),
+            fetch(&url, &HttpOptions::default(), 100),
             Err(HttpError::Unreachable("too many redirects".to_owned()))
         );
     }
@@ -206,20 +330,66 @@ mod tests {
     #[test]
     fn a_refusal_is_told_by_its_number() {
         let url = serve(|_| b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec());
-        assert_eq!(fetch(&url, "test", 100), Err(HttpError::Status(404)));
-        assert_eq!(fetch("ftp://127.0.0.1/", "test", 100), Err(HttpError::BadUrl));
-        assert_eq!(fetch("http://", "test", 100), Err(HttpError::BadUrl));
+        assert_eq!(fetch(&url, &HttpOptions::default(), 100), Err(HttpError::Status(404)));
+        assert_eq!(fetch("ftp://127.0.0.1/", &HttpOptions::default(), 100), Err(HttpError::BadUrl));
+        assert_eq!(fetch("http://", &HttpOptions::default(), 100), Err(HttpError::BadUrl));
     }
 
     #[test]
     fn a_silent_server_is_given_up() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let url = format!("http://{}/", listener.local_addr().expect("bound"));
-        let http = Http::new("test", None).expect("a thread");
+        let http = Http::new(HttpOptions::default()).expect("a thread");
         let (sender, receiver) = std::sync::mpsc::channel();
-        http.get(&url, 100, Duration::from_millis(50), move |answer| {
+        http.get(
+            &url,
+            Reach::Anywhere,
+            Family::First,
+            100,
+            Duration::from_millis(50),
+            move |answer| {
+                sender.send(answer).expect("waiting");
+            },
+        );
+        assert_eq!(receiver.recv().expect("called"), Err(HttpError::Silent));
+    }
+
+    fn reached(url: &str, reach: Reach) -> Result<Vec<u8>, HttpError> {
+        let http = Http::new(HttpOptions::default()).expect("a thread");
+        let (sender, receiver) = std::sync::mpsc::channel();
+        http.get(url, reach, Family::First, 100, FETCH_PATIENCE, move |answer| {
             sender.send(answer).expect("waiting");
         });
-        assert_eq!(receiver.recv().expect("called"), Err(HttpError::Silent));
+        receiver.recv().expect("called")
+    }
+
+    #[test]
+    fn what_is_of_the_world_is_not_looked_for_at_home() {
+        let url = serve(|_| b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello".to_vec());
+        let by_name = url.replace("127.0.0.1", "localhost");
+        let router = by_name.replace("announce", "reboot");
+        for url in [&url, &by_name] {
+            assert_eq!(reached(url, Reach::World), Err(HttpError::Local));
+            assert_eq!(reached(url, Reach::HomeTracker), Ok(b"hello".to_vec()));
+        }
+        assert_eq!(reached(&router, Reach::HomeTracker), Err(HttpError::Local));
+        assert_eq!(reached(&router, Reach::Anywhere), Ok(b"hello".to_vec()));
+    }
+
+    #[test]
+    fn nobody_in_the_world_sends_us_home() {
+        // A proxy that has the same answer for the whole world.
+        let home = serve(|_| b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello".to_vec());
+        let proxy = serve(move |_| {
+            format!("HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: {home}\r\nContent-Length: 0\r\n\r\n").into()
+        });
+        let proxy = proxy.strip_suffix("/announce").and_then(|proxy| proxy.parse().ok());
+        let http = Http::new(HttpOptions { proxy, ..HttpOptions::default() }).expect("a thread");
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let url = "http://tracker.example.org/announce";
+        http.get(url, Reach::World, Family::First, 100, FETCH_PATIENCE, move |answer| {
+            sender.send(answer).expect("waiting");
+        });
+        assert_eq!(receiver.recv().expect("called"), Err(HttpError::Local));
     }
 }

@@ -34,12 +34,13 @@
 //! Where to look:
 //!
 //! - [`SessionConfig`], [`AddOptions`]: all settings, with their defaults.
-//! - [`Session`] adds, finds and removes torrents; [`Torrent`] starts, stops, pauses, checks; [`Peer`] is one
+//! - [`Session`] adds, finds and removes torrents, by file or magnet link; [`Torrent`] starts, stops, pauses, checks; [`Peer`] is one
 //!   connection. [`Orphan`] is a torrent without a session.
 //! - [`Torrent::status`] tells how it stands, [`Torrent::bitfield`] what is here, [`StatusWord`] its state in a number.
 //! - [`EventKind`] is all that may happen. To hear of it: [`Session::subscribe`], or with a choice
 //!   ([`EventMask`]) and for one torrent [`Torrent::subscribe_to`], to be read by a thread or awaited as a
 //!   stream; [`Session::on_event`] calls a function. [`DisconnectReason`] says why a connection ended.
+//! - [`Session::dht`] is the node of the DHT: peers, nodes, and small items that anyone may keep there.
 //! - [`disk`] hashes files without a session; [`resume`] is what is remembered of a torrent; [`http`] gets a document.
 
 mod activity;
@@ -48,23 +49,41 @@ mod buffer;
 mod check;
 mod check_queue;
 mod command;
+mod dht;
+mod dht_handle;
+mod dial;
 pub mod disk;
+mod encryption;
+#[cfg(test)]
+mod encryption_tests;
 mod engine;
 mod event;
 mod file_status;
 mod filter;
+mod gateway;
 mod hasher;
 pub mod http;
+mod http_client;
 mod listen;
+mod lsd;
+mod magnet;
 mod member;
+mod nat;
+mod network;
 mod orphan;
 mod parting;
 mod peer;
 mod peer_handle;
+mod port_mapper;
+mod proxy;
+mod rate_class;
+mod relay;
 mod restore;
 pub mod resume;
 mod resume_data;
+mod room;
 mod save;
+mod schedule;
 mod session;
 mod settings;
 #[cfg(test)]
@@ -77,22 +96,37 @@ mod task;
 mod text;
 mod torrent_handle;
 mod torrent_trackers;
+mod torrent_web_seeds;
 mod tracker;
+mod tunnel;
+mod utp;
+#[cfg(test)]
+mod utp_tests;
+mod web_seed;
 
+pub use dht::{BOOT_NODES, DhtConfig, DhtStatus};
+pub use dht_handle::{Dht, DhtError, PeerSearch, Sample};
 pub use disk::FileMode;
+pub use encryption::{Encryption, ParseEncryptionError};
 pub use event::{
     Event, EventKind, EventMask, EventSink, Events, FilterPoint, Packet, Severity, SubscribeError,
     Subscription,
 };
 pub use file_status::{FileStatus, PriorityError};
 pub use filter::FilterFn;
+pub use magnet::SaveTorrentError;
+pub use nat::NatConfig;
+pub use network::NetworkConfig;
 pub use orphan::Orphan;
 pub use parting::DisconnectReason;
 pub use peer_handle::Peer;
+pub use port_mapper::{MappedPorts, MappingProtocol};
+pub use proxy::ProxyConfig;
 pub use resume_data::ResumeDataError;
+pub use schedule::{Days, HourlyLimit, ScheduledLimits};
 pub use session::{AddError, Gone, Session, SessionError, default_state_dir};
 pub use settings::{
-    AddOptions, CheckOptions, CheckSettings, Encryption, ListenConfig, SessionConfig, SessionLimits,
+    AddOptions, CheckOptions, CheckSettings, ListenConfig, SessionConfig, SessionLimits, WhenKnown,
 };
 pub use status::{TorrentState, TorrentStatus};
 pub use status_word::StatusWord;

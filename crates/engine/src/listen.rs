@@ -4,11 +4,15 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use reactor::{Accepted, Acceptor, DatagramHandler, ListenOptions, Reactor, Token};
+use torrent::proxy::Target;
 use torrent::swarm::Direction;
+use torrent::utp::Packet;
 
+use crate::dial::Road;
 use crate::engine::Engine;
 use crate::event::EventKind;
 use crate::peer::PeerConnection;
+use crate::relay::{Arrival, no_datagrams};
 use crate::settings::ListenConfig;
 
 /// Takes in who comes.
@@ -24,12 +28,12 @@ impl Acceptor<Engine> for Door {
         reactor: &mut Reactor<Engine>,
     ) {
         let Some(addr) = connection.peer.socket_addr() else { return };
-        if let Err(reason) = engine.admits(addr) {
+        if let Err(reason) = engine.admits(addr, reactor) {
             let detail = reason.to_string();
             engine.tell(None, &EventKind::PeerDisconnected { addr, peer_id: None, reason, detail });
             return;
         }
-        match reactor.attach(connection, Box::new(PeerConnection::incoming(addr))) {
+        match reactor.attach(connection, Box::new(PeerConnection::incoming(addr, Road::Tcp))) {
             Ok(token) => {
                 engine.admitted(token, addr.ip(), reactor);
                 let direction = Direction::Incoming;
@@ -53,17 +57,96 @@ impl DatagramHandler<Engine> for Datagrams {
         engine: &mut Engine,
         reactor: &mut Reactor<Engine>,
     ) {
-        engine.tracker_datagram(from, data, reactor);
+        match engine.arrival(from, data) {
+            Arrival::Direct if engine.proxy_of_peers().is_some() && Packet::is_likely(data) => {
+                tracing::trace!(%from, "uTP beside the proxy");
+            }
+            Arrival::Direct => engine.datagram(from, data, reactor),
+            Arrival::Relayed(from, data) => engine.datagram(from, data, reactor),
+            Arrival::Unwanted => tracing::trace!(%from, "a datagram beside the proxy"),
+        }
+    }
+
+    fn writable(&mut self, _token: Token, engine: &mut Engine, _reactor: &mut Reactor<Engine>) {
+        engine.utp_writable();
     }
 }
 
 impl Engine {
-    /// Opens the doors. Returns the addresses.
+    /// A datagram has come: its first byte tells whose it is. Trackers' answers begin with 0.
+    fn datagram(&mut self, from: SocketAddr, data: &[u8], reactor: &mut Reactor<Self>) {
+        match data.first() {
+            Some(0) => self.tracker_datagram(from, data, reactor),
+            Some(b'd') => self.dht_datagram(from, data, reactor),
+            _ if Packet::is_likely(data) => self.utp_datagram(from, data, reactor),
+            _ => tracing::trace!(%from, len = data.len(), "a datagram for nobody"),
+        }
+    }
+
+    /// Sends a datagram to a peer: from the port that peers can reach us on, or through the proxy.
+    ///
+    /// # Errors
+    /// What the system says; `AddrNotAvailable` if we have no address of that family, `Unsupported` if the
+    /// proxy carries no datagrams.
+    pub(crate) fn send_datagram(
+        &mut self,
+        to: SocketAddr,
+        data: &[u8],
+        reactor: &mut Reactor<Self>,
+    ) -> io::Result<()> {
+        let is_proxied = self.proxy_of_peers().is_some();
+        self.send_to_target(&Target::Addr(to), is_proxied, data, reactor)
+    }
+
+    /// Sends a datagram to an address, or to a name that the proxy is to look up.
+    ///
+    /// # Errors
+    /// As [`send_datagram`](Self::send_datagram).
+    pub(crate) fn send_to_target(
+        &mut self,
+        target: &Target,
+        is_proxied: bool,
+        data: &[u8],
+        reactor: &mut Reactor<Self>,
+    ) -> io::Result<()> {
+        if is_proxied && self.has_relay(reactor.now()) {
+            return self.send_by_relay(target, data, reactor);
+        }
+        match target {
+            Target::Addr(to) if !self.config.is_strictly_proxied() => {
+                self.send_beside(*to, data, reactor)
+            }
+            Target::Addr(_) | Target::Name(..) => Err(no_datagrams()),
+        }
+    }
+
+    /// Sends a datagram, whatever proxy there is.
+    ///
+    /// # Errors
+    /// As [`send_datagram`](Self::send_datagram).
+    pub(crate) fn send_beside(
+        &self,
+        to: SocketAddr,
+        data: &[u8],
+        reactor: &mut Reactor<Self>,
+    ) -> io::Result<()> {
+        let socket = self.udp.iter().find(|(local, _)| local.is_ipv4() == to.is_ipv4());
+        let (_, token) = socket.ok_or(io::ErrorKind::AddrNotAvailable)?;
+        reactor.send_to(*token, to, data)
+    }
+
+    /// Opens the doors. Returns the addresses; none if there is a proxy that nothing may go beside.
     ///
     /// # Errors
     /// If no port of the range is free, the error of the last.
     pub(crate) fn listen(&mut self, reactor: &mut Reactor<Self>) -> io::Result<Vec<SocketAddr>> {
         let config = self.config.listen.clone();
+        self.start_utp(reactor);
+        if self.config.is_strictly_proxied() {
+            self.open_back_door(&config, reactor)?;
+            self.start_utp(reactor);
+            return Ok(Vec::new());
+        }
         let mut last = io::Error::new(io::ErrorKind::InvalidInput, "an empty range of ports");
         for port in config.ports.iter().cloned().flatten() {
             match self.listen_on(&config, port, reactor) {
@@ -85,6 +168,31 @@ impl Engine {
         Err(last)
     }
 
+    fn listen_options(&self) -> ListenOptions {
+        let interface = self.config.network.interface.clone();
+        ListenOptions { v6_only: true, interface, ..ListenOptions::default() }
+    }
+
+    /// Sockets for datagrams to and from the proxy, on whatever port.
+    fn open_back_door(
+        &mut self,
+        config: &ListenConfig,
+        reactor: &mut Reactor<Self>,
+    ) -> io::Result<()> {
+        let options = self.listen_options();
+        let mut last = None;
+        for ip in families(config) {
+            match reactor.bind_udp(SocketAddr::new(ip, 0), &options, Box::new(Datagrams)) {
+                Ok(token) => {
+                    let addr = reactor.local_addr(token).expect("a bound socket has an address");
+                    self.udp.push((addr, token));
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        if self.udp.is_empty() { last.map_or(Ok(()), Err) } else { Ok(()) }
+    }
+
     /// One port, every family that the system has; at least one must work.
     fn listen_on(
         &mut self,
@@ -92,17 +200,20 @@ impl Engine {
         port: u16,
         reactor: &mut Reactor<Self>,
     ) -> Result<Vec<SocketAddr>, (SocketAddr, io::Error)> {
-        let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
-        let families = config.bind.as_ref().map_or(&any[..], std::slice::from_ref);
-        let options = ListenOptions { v6_only: true, ..ListenOptions::default() };
+        let options = self.listen_options();
         let mut doors: Vec<(Token, SocketAddr)> = Vec::new();
         let mut port = port;
         let mut failure = None;
-        for &ip in families {
+        for ip in families(config) {
             let wanted = SocketAddr::new(ip, port);
-            match reactor.listen(wanted, &options, Box::new(Door)) {
+            let opened = if self.config.tcp {
+                reactor.listen(wanted, &options, Box::new(Door))
+            } else {
+                reactor.bind_udp(wanted, &options, Box::new(Datagrams))
+            };
+            match opened {
                 Ok(token) => {
-                    let addr = reactor.local_addr(token).expect("a listener has an address");
+                    let addr = reactor.local_addr(token).expect("a socket has an address");
                     port = addr.port();
                     doors.push((token, addr));
                 }
@@ -117,7 +228,11 @@ impl Engine {
                 Err(error) => failure = Some((wanted, error)),
             }
         }
-        for &(_, addr) in &doors {
+        for &(token, addr) in &doors {
+            if !self.config.tcp {
+                self.udp.push((addr, token));
+                continue;
+            }
             match reactor.bind_udp(addr, &options, Box::new(Datagrams)) {
                 Ok(token) => self.udp.push((addr, token)),
                 Err(error) => failure = Some((addr, error)),
@@ -136,4 +251,10 @@ impl Engine {
             }
         }
     }
+}
+
+/// The addresses to listen on, one for each family.
+fn families(config: &ListenConfig) -> Vec<IpAddr> {
+    let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+    config.bind.map_or_else(|| any.to_vec(), |ip| vec![ip])
 }

@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use torrent::InfoHash;
 use torrent::bencode::{self, Dict, OwnedValue, Value};
 use torrent::metainfo::{Metainfo, MetainfoError};
 use torrent::swarm::SelectorKind;
+use torrent::{InfoHash, Magnet};
 
 use crate::resume::{ResumeRecord, path_bytes, path_from};
-use crate::settings::AddOptions;
+use crate::settings::{AddOptions, WhenKnown};
 use crate::store::Rows;
 
 /// A torrent of an earlier session.
@@ -19,10 +19,19 @@ use crate::store::Rows;
 pub(crate) struct Member {
     /// Its place in the order in which the torrents were added.
     pub(crate) number: u64,
-    pub(crate) metainfo: Metainfo,
+    pub(crate) what: What,
     pub(crate) options: AddOptions,
     /// What was verified; `None` if nothing is known.
     pub(crate) record: Option<ResumeRecord>,
+}
+
+/// What is known of a torrent.
+#[derive(Debug)]
+pub(crate) enum What {
+    /// All of it.
+    Torrent(Box<Metainfo>),
+    /// The link that named it.
+    Link(Box<Magnet>),
 }
 
 /// Why a torrent is not brought back.
@@ -42,8 +51,17 @@ pub(crate) enum Unusable {
 
 impl Member {
     pub(crate) fn read(rows: Rows<'_>) -> Result<Self, Unusable> {
-        let (number, options) = decode(rows.options)?;
-        let metainfo = Metainfo::parse(rows.torrent_file.ok_or(Unusable::NoTorrentFile)?)?;
+        let (number, options, magnet) = decode(rows.options)?;
+        // Without it, what is on disk is hashed: nothing is lost.
+        let record = rows.record.and_then(ResumeRecord::decode);
+        let Some(torrent_file) = rows.torrent_file else {
+            let magnet = magnet.ok_or(Unusable::NoTorrentFile)?;
+            if magnet.info_hashes.first() != rows.info_hash {
+                return Err(Unusable::OtherTorrent(magnet.info_hashes.first()));
+            }
+            return Ok(Self { number, what: What::Link(Box::new(magnet)), options, record });
+        };
+        let metainfo = Metainfo::parse(torrent_file)?;
         if metainfo.info_hash() != rows.info_hash {
             return Err(Unusable::OtherTorrent(metainfo.info_hash()));
         }
@@ -51,34 +69,37 @@ impl Member {
         if !options.priorities.is_empty() && options.priorities.len() != files {
             return Err(Unusable::Options);
         }
-        // Without it, what is on disk is hashed: nothing is lost.
-        let record = rows.record.and_then(ResumeRecord::decode);
-        Ok(Self { number, metainfo, options, record })
+        Ok(Self { number, what: What::Torrent(Box::new(metainfo)), options, record })
     }
 }
 
 /// What is to be remembered of `options`. Peers are not: those of the last run are in the record.
-pub(crate) fn encode(number: u64, options: &AddOptions) -> Vec<u8> {
+pub(crate) fn encode(number: u64, options: &AddOptions, magnet: Option<&Magnet>) -> Vec<u8> {
     let integer = |number: u64| OwnedValue::Integer(i64::try_from(number).unwrap_or(i64::MAX));
     let flag = |flag: bool| flag.then_some(OwnedValue::Integer(1));
     let tier = |urls: &Vec<String>| {
         OwnedValue::List(urls.iter().map(|url| OwnedValue::from(url.as_str())).collect())
     };
     let trackers = options.trackers.as_ref();
-    let entries: [(&str, Option<OwnedValue>); 13] = [
+    let entries: [(&str, Option<OwnedValue>); 18] = [
         ("dir", Some(OwnedValue::Bytes(path_bytes(&options.dir)))),
         ("download limit", options.download_limit.map(integer)),
+        ("magnet", magnet.map(|magnet| OwnedValue::Bytes(magnet.to_string().into()))),
         ("number", Some(integer(number))),
+        ("pause when known", flag(options.when_known == WhenKnown::Pause)),
         ("paused", flag(options.is_paused)),
         ("peers max", options.peers_max.map(|count| integer(count as u64))),
         ("preallocate", flag(options.preallocate)),
         ("priorities", Some(OwnedValue::Bytes(options.priorities.clone()))),
         ("selector", Some(OwnedValue::from(options.selector.name()))),
+        ("stop when known", flag(options.when_known == WhenKnown::Stop)),
         ("stopped", flag(options.is_stopped)),
+        ("super seeding", flag(options.super_seeding)),
         ("trackers", trackers.map(|tiers| OwnedValue::List(tiers.iter().map(tier).collect()))),
         ("upload limit", options.upload_limit.map(integer)),
         ("upload slots", options.upload_slots.map(|count| integer(count as u64))),
         ("version", Some(OwnedValue::Integer(VERSION))),
+        ("web seeds", (!options.web_seeds.is_empty()).then(|| tier(&options.web_seeds))),
     ];
     let dict: BTreeMap<Vec<u8>, OwnedValue> = entries
         .into_iter()
@@ -87,7 +108,9 @@ pub(crate) fn encode(number: u64, options: &AddOptions) -> Vec<u8> {
     bencode::encode(&OwnedValue::Dict(dict))
 }
 
-fn decode(bytes: &[u8]) -> Result<(u64, AddOptions), Unusable> {
+type Decoded = (u64, AddOptions, Option<Magnet>);
+
+fn decode(bytes: &[u8]) -> Result<Decoded, Unusable> {
     let value = bencode::decode(bytes).ok();
     let dict = value.as_ref().and_then(Value::as_dict).ok_or(Unusable::Options)?;
     match dict.get(b"version").and_then(Value::as_integer) {
@@ -97,18 +120,23 @@ fn decode(bytes: &[u8]) -> Result<(u64, AddOptions), Unusable> {
     }
 }
 
-fn options(dict: &Dict<'_>) -> Option<(u64, AddOptions)> {
+fn options(dict: &Dict<'_>) -> Option<Decoded> {
     let number = |key: &[u8]| match dict.get(key) {
         Some(value) => u64::try_from(value.as_integer()?).ok().map(Some),
         None => Some(None),
     };
     let flag = |key: &[u8]| dict.get(key).is_some_and(|value| value.as_integer() == Some(1));
     let tier = |tier: &Value<'_>| {
-        tier.as_list()?.iter().map(|url| url.as_str().map(str::to_owned)).collect()
+        let urls = tier.as_list()?.iter();
+        urls.map(|url| url.as_str().map(str::to_owned)).collect::<Option<Vec<String>>>()
     };
     let trackers = match dict.get(b"trackers") {
         Some(tiers) => Some(tiers.as_list()?.iter().map(tier).collect::<Option<_>>()?),
         None => None,
+    };
+    let web_seeds = match dict.get(b"web seeds") {
+        Some(urls) => tier(urls)?,
+        None => Vec::new(),
     };
     let options = AddOptions {
         dir: path_from(dict.get(b"dir")?.as_bytes()?),
@@ -117,14 +145,25 @@ fn options(dict: &Dict<'_>) -> Option<(u64, AddOptions)> {
         preallocate: flag(b"preallocate"),
         is_stopped: flag(b"stopped"),
         is_paused: flag(b"paused"),
+        when_known: match (flag(b"pause when known"), flag(b"stop when known")) {
+            (_, true) => WhenKnown::Stop,
+            (true, false) => WhenKnown::Pause,
+            (false, false) => WhenKnown::GoOn,
+        },
+        super_seeding: flag(b"super seeding"),
         download_limit: number(b"download limit")?,
         upload_limit: number(b"upload limit")?,
         peers_max: number(b"peers max")?.and_then(|count| usize::try_from(count).ok()),
         upload_slots: number(b"upload slots")?.and_then(|count| usize::try_from(count).ok()),
         trackers,
+        web_seeds,
         ..AddOptions::default()
     };
-    Some((number(b"number")??, options))
+    let magnet = match dict.get(b"magnet") {
+        Some(link) => Some(link.as_str()?.parse().ok()?),
+        None => None,
+    };
+    Some((number(b"number")??, options, magnet))
 }
 
 const VERSION: i64 = 1;
@@ -146,28 +185,36 @@ mod tests {
             preallocate: true,
             is_stopped: true,
             is_paused: true,
+            when_known: WhenKnown::Stop,
+            super_seeding: true,
             download_limit: Some(1000),
             upload_limit: Some(0),
             trackers: Some(vec![vec!["udp://a:1".to_owned(), "b".to_owned()], Vec::new()]),
+            web_seeds: vec!["http://a/".to_owned()],
             ..AddOptions::default()
         }
     }
 
-    fn shown(decoded: Result<(u64, AddOptions), Unusable>) -> String {
+    fn shown(decoded: Result<Decoded, Unusable>) -> String {
         format!("{decoded:?}")
     }
 
     #[test]
     fn options_are_read_as_they_were_written() {
-        for (number, options) in [(1, AddOptions::default()), (u64::MAX >> 1, everything())] {
-            let bytes = encode(number, &options);
-            assert_eq!(shown(decode(&bytes)), shown(Ok((number, options))));
+        let link: Magnet =
+            format!("magnet:?xt=urn:btih:{}&dn=a%20b", InfoHash([7; 20])).parse().expect("a link");
+        for (number, options, magnet) in
+            [(1, AddOptions::default(), None), (u64::MAX >> 1, everything(), Some(link))]
+        {
+            let bytes = encode(number, &options, magnet.as_ref());
+            assert_eq!(shown(decode(&bytes)), shown(Ok((number, options, magnet))));
         }
     }
 
     #[test]
     fn a_newer_or_mangled_entry_is_refused() {
-        let bytes = encode(1, &everything());
+        let link = Magnet::from_info_hash(&"1".repeat(40));
+        let bytes = encode(1, &everything(), link.as_ref());
         let newer = String::from_utf8_lossy(&bytes).replace("versioni1e", "versioni2e");
         assert!(matches!(decode(newer.as_bytes()), Err(Unusable::Version)));
         for seed in 0..2000 {
@@ -188,7 +235,7 @@ mod tests {
         let builder = Builder { name: b"t".to_vec(), files, ..Builder::default() };
         let file = builder.finish(&[[7; 20]]).expect("a torrent");
         let info_hash = Metainfo::parse(&file).expect("valid").info_hash();
-        let options = encode(1, &AddOptions::default());
+        let options = encode(1, &AddOptions::default(), None);
         let rows =
             Rows { info_hash, options: &options, torrent_file: Some(&file), record: Some(b"junk") };
         assert!(Member::read(rows).expect("usable").record.is_none());
@@ -198,7 +245,16 @@ mod tests {
         assert_eq!(refused(Rows { torrent_file: None, ..rows }), Unusable::NoTorrentFile);
         let cut = Rows { torrent_file: Some(&file[..20]), ..rows };
         assert!(matches!(refused(cut), Unusable::TorrentFile(_)));
-        let for_two = encode(1, &everything());
+        let for_two = encode(1, &everything(), None);
         assert_eq!(refused(Rows { options: &for_two, ..rows }), Unusable::Options);
+        // Of a link the torrent file is still to come.
+        let link = Magnet::from_info_hash(&info_hash.to_string());
+        let named = encode(1, &AddOptions::default(), link.as_ref());
+        let no_file = Rows { torrent_file: None, options: &named, ..rows };
+        assert!(matches!(Member::read(no_file).expect("usable").what, What::Link(_)));
+        let with_file = Rows { torrent_file: Some(&file), ..no_file };
+        assert!(matches!(Member::read(with_file).expect("usable").what, What::Torrent(_)));
+        let other = Rows { info_hash: InfoHash([1; 20]), ..no_file };
+        assert_eq!(refused(other), Unusable::OtherTorrent(info_hash));
     }
 }

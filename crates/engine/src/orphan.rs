@@ -56,12 +56,12 @@ impl Orphan {
 
     /// Its name among machines.
     pub fn info_hash(&self) -> InfoHash {
-        self.inner.published.metainfo.info_hash()
+        self.inner.published.metainfo().info_hash()
     }
 
     /// All that its torrent file says.
     pub fn metainfo(&self) -> &Metainfo {
-        &self.inner.published.metainfo
+        self.inner.published.metainfo()
     }
 
     /// Where its file is, or the folder of its files: an absolute path.
@@ -72,12 +72,12 @@ impl Orphan {
     /// Which pieces are here and verified, as of now. A check begins with none, and they come back as they
     /// are found.
     pub fn bitfield(&self) -> Bitfield {
-        self.inner.published.bits.snapshot()
+        self.inner.published.bits().snapshot()
     }
 
     /// Whether a piece is here and verified.
     pub fn has(&self, piece: PieceIndex) -> bool {
-        self.inner.published.bits.has(piece)
+        self.inner.published.bits().has(piece)
     }
 
     /// Its state as a number; that of the torrent of the session once it has been attached.
@@ -123,7 +123,7 @@ impl Orphan {
         }
         self.inner.is_cancelled.store(false, Ordering::Relaxed);
         let pieces =
-            options.pieces.clone().unwrap_or_else(|| all_pieces(published.bits.len()).collect());
+            options.pieces.clone().unwrap_or_else(|| all_pieces(published.bits().len()).collect());
         let pieces = published.doubt(pieces);
         self.change(StatusWord::CHECKED | StatusWord::ERROR, StatusWord::CHECKING);
         let report = self.look_at(&pieces, options.rate);
@@ -180,14 +180,14 @@ impl Orphan {
         rate: Option<u64>,
     ) -> Result<Option<DiskError>, DiskError> {
         let published = &self.inner.published;
-        let metainfo = &published.metainfo;
+        let metainfo = published.metainfo();
         let storage = published.storage(Arc::new(FilePool::default()), &self.inner.options);
         let options = disk::CheckOptions { rate, ..disk::CheckOptions::default() };
         let cancel = &self.inner.is_cancelled;
         let report = check_pieces(&storage, metainfo, pieces, &options, cancel, |piece, state| {
             let told = match state {
                 PieceState::Good => {
-                    published.bits.set(piece);
+                    published.bits().set(piece);
                     EventKind::PieceVerified(piece)
                 }
                 PieceState::Bad | PieceState::Missing | PieceState::Unreadable => {
@@ -215,6 +215,6 @@ impl Orphan {
 
 impl Inner {
     fn tell(&self, kind: &EventKind) {
-        self.subscribers.publish(Some(self.published.metainfo.info_hash()), kind);
+        self.subscribers.publish(Some(self.published.metainfo().info_hash()), kind);
     }
 }

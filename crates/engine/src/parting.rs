@@ -5,9 +5,12 @@ use std::net::SocketAddr;
 
 use reactor::Reason;
 use rustix::io::Errno;
+use torrent::mse::MseFault;
+use torrent::proxy::ProxyFault;
 use torrent::swarm::{Ending, PeerKey, Refused};
 use torrent::{InfoHash, PeerFault, PeerId};
 
+use crate::dial::Road;
 use crate::task::TaskId;
 
 /// Why a connection to a peer is over, or never came to be.
@@ -48,6 +51,16 @@ pub enum DisconnectReason {
     Idle,
     /// Neither has anything that the other wants.
     Useless,
+    /// What it encrypted does not begin as agreed.
+    EncryptedOtherwise,
+    /// No end of the padding that its encrypted handshake begins with.
+    EndlessPadding,
+    /// Its encrypted handshake makes no sense: a key that makes no secret, or too much padding.
+    MalformedEncryption,
+    /// Its encrypted handshake is for a torrent that we do not serve.
+    UnknownEncryptedTorrent,
+    /// Encrypted or not: there is no way that both want.
+    NoCommonEncryption,
     /// The torrent was stopped.
     Stopped,
     /// The torrent was removed.
@@ -68,13 +81,15 @@ pub enum DisconnectReason {
     Flood,
     /// It asks, and does not read what we send.
     DoesNotRead,
+    /// The proxy did not lead there.
+    Proxy,
     /// Something went wrong in this program.
     Internal,
 }
 
 impl DisconnectReason {
     /// Its number: 0 if the peer closed the connection, above if the system said so, below for reasons
-    /// of ours. Down to -41 they are those of Net::BitTorrent 0.052, from -200 on they are new.
+    /// of ours. Down to -105 they are those of Net::BitTorrent 0.052, from -200 on they are new.
     pub const fn code(self) -> i32 {
         match self {
             Self::ClosedByRemote => 0,
@@ -94,6 +109,11 @@ impl DisconnectReason {
             Self::NoHandshake => -30,
             Self::Idle => -40,
             Self::Useless => -41,
+            Self::EncryptedOtherwise => -101,
+            Self::EndlessPadding => -102,
+            Self::MalformedEncryption => -103,
+            Self::UnknownEncryptedTorrent => -104,
+            Self::NoCommonEncryption => -105,
             Self::Stopped => -200,
             Self::Removed => -201,
             Self::Shutdown => -202,
@@ -105,6 +125,7 @@ impl DisconnectReason {
             Self::Flood => -208,
             Self::DoesNotRead => -209,
             Self::Internal => -210,
+            Self::Proxy => -211,
         }
     }
 
@@ -128,6 +149,11 @@ impl DisconnectReason {
             Self::NoHandshake => "no handshake in time",
             Self::Idle => "silent for three minutes",
             Self::Useless => "neither has what the other wants",
+            Self::EncryptedOtherwise => "not encrypted as agreed",
+            Self::EndlessPadding => "no end of the padding of its encrypted handshake",
+            Self::MalformedEncryption => "malformed encrypted handshake",
+            Self::UnknownEncryptedTorrent => "no such torrent here, asked for in secret",
+            Self::NoCommonEncryption => "no encryption that both want",
             Self::Stopped => "stopped",
             Self::Removed => "removed",
             Self::Shutdown => "we stop",
@@ -138,6 +164,7 @@ impl DisconnectReason {
             Self::InvalidRequest => "invalid request",
             Self::Flood => "flood of messages",
             Self::DoesNotRead => "it asks and does not listen",
+            Self::Proxy => "the proxy did not lead there",
             Self::Internal => "internal error",
         }
     }
@@ -146,11 +173,18 @@ impl DisconnectReason {
     fn of(reason: &Reason) -> Self {
         match reason {
             Reason::Reset => Self::System(Errno::CONNRESET.raw_os_error()),
+            Reason::Error(error)
+                if error.get_ref().is_some_and(|inner| inner.is::<ProxyFault>()) =>
+            {
+                Self::Proxy
+            }
             Reason::Error(error) => error.raw_os_error().map_or(Self::Internal, Self::System),
             Reason::Timeout => Self::NoHandshake,
             Reason::Local(words) => Self::of_words(words),
             Reason::Handler(error) => {
                 if let Some(&fault) = error.downcast_ref::<PeerFault>() {
+                    fault.into()
+                } else if let Some(&fault) = error.downcast_ref::<MseFault>() {
                     fault.into()
                 } else {
                     error.downcast_ref().copied().unwrap_or(Self::Internal)
@@ -184,6 +218,8 @@ impl DisconnectReason {
             self,
             Self::WrongInfoHash
                 | Self::MalformedHandshake
+                | Self::EncryptedOtherwise
+                | Self::MalformedEncryption
                 | Self::MalformedPacket
                 | Self::UnrequestedPiece
                 | Self::RejectOfUnknownPiece
@@ -212,12 +248,25 @@ impl From<PeerFault> for DisconnectReason {
             | PeerFault::MalformedMessage
             | PeerFault::MalformedBitfield
             | PeerFault::NotNegotiated
-            | PeerFault::NoSuchPiece => Self::MalformedPacket,
+            | PeerFault::NoSuchPiece
+            | PeerFault::FalseHashes => Self::MalformedPacket,
             PeerFault::BadRequest | PeerFault::RequestForMissingPiece => Self::InvalidRequest,
             PeerFault::UnrequestedData => Self::UnrequestedPiece,
             PeerFault::RejectOfUnknownPiece => Self::RejectOfUnknownPiece,
             PeerFault::UnexpectedReject => Self::UnexpectedReject,
             PeerFault::TooManyRequests | PeerFault::ControlFlood => Self::Flood,
+        }
+    }
+}
+
+impl From<MseFault> for DisconnectReason {
+    fn from(fault: MseFault) -> Self {
+        match fault {
+            MseFault::BadConstant => Self::EncryptedOtherwise,
+            MseFault::NoSync => Self::EndlessPadding,
+            MseFault::WeakKey | MseFault::LongPadding => Self::MalformedEncryption,
+            MseFault::UnknownTorrent => Self::UnknownEncryptedTorrent,
+            MseFault::NoCommonMethod => Self::NoCommonEncryption,
         }
     }
 }
@@ -236,6 +285,8 @@ impl From<Refused> for DisconnectReason {
 #[derive(Debug)]
 pub(crate) struct Parted {
     pub(crate) addr: SocketAddr,
+    /// What carried it.
+    pub(crate) road: Road,
     /// The torrent that one of the ends asked for, ours or not.
     pub(crate) torrent: Option<InfoHash>,
     /// Its torrent here.
@@ -269,11 +320,12 @@ impl Parted {
 }
 
 /// What we close connections for ourselves, this crate and the swarm.
-const BY_WORDS: [DisconnectReason; 15] = [
+const BY_WORDS: [DisconnectReason; 16] = [
     DisconnectReason::ClosedByRemote,
     DisconnectReason::Ourselves,
     DisconnectReason::TooManyPeers,
     DisconnectReason::HashChecking,
+    DisconnectReason::MalformedPacket,
     DisconnectReason::BothSeeds,
     DisconnectReason::Idle,
     DisconnectReason::Useless,
@@ -321,6 +373,7 @@ mod tests {
     fn a_connection_that_never_opened_timed_out_and_one_that_did_shook_no_hands() {
         let mut parted = Parted {
             addr: ([127, 0, 0, 1], 1).into(),
+            road: Road::Tcp,
             torrent: None,
             task: None,
             key: None,

@@ -7,8 +7,10 @@ use bytes::Bytes;
 use reactor::{Handler, HandlerError, Reactor, Read, Reason, Token};
 use torrent::swarm::{Direction, NewPeer, PeerKey, Refused};
 use torrent::wire::{Handshake, Inbox, Message};
-use torrent::{InfoHash, PeerFault, PeerId};
+use torrent::{InfoHash, InfoHashV2, PeerFault, PeerId};
 
+use crate::dial::Road;
+use crate::encryption::{NEGOTIATION_READ_LEN, Negotiated, Negotiation};
 use crate::engine::Engine;
 use crate::event::{EventKind, EventMask, Packet};
 use crate::parting::{DisconnectReason, Parted};
@@ -19,6 +21,10 @@ use crate::task::TaskId;
 #[derive(Debug)]
 pub(crate) struct PeerConnection {
     addr: SocketAddr,
+    /// What carries it.
+    road: Road,
+    /// Whether what is said on it is.
+    is_encrypted: bool,
     /// The torrent that one of us asked for, ours or not.
     torrent: Option<InfoHash>,
     /// Its name, once its handshake is here.
@@ -33,6 +39,8 @@ pub(crate) struct PeerConnection {
 enum Stage {
     /// We dialled; `InfoHash` is what we shall ask for.
     Dialling(TaskId, InfoHash),
+    /// The handshake that hides the others is under way.
+    Negotiating { wanted: Option<(TaskId, InfoHash)>, negotiation: Box<Negotiation> },
     /// The peer's handshake is awaited. Whoever came to us has yet to say for which torrent.
     Greeting { wanted: Option<(TaskId, InfoHash)>, bytes: Vec<u8> },
     /// Messages flow.
@@ -41,9 +49,16 @@ enum Stage {
 
 impl PeerConnection {
     /// A connection that we open.
-    pub(crate) const fn outgoing(addr: SocketAddr, task: TaskId, info_hash: InfoHash) -> Self {
+    pub(crate) const fn outgoing(
+        addr: SocketAddr,
+        road: Road,
+        task: TaskId,
+        info_hash: InfoHash,
+    ) -> Self {
         Self {
             addr,
+            road,
+            is_encrypted: false,
             torrent: Some(info_hash),
             peer_id: None,
             verdict: None,
@@ -53,14 +68,52 @@ impl PeerConnection {
     }
 
     /// A connection that came to us.
-    pub(crate) const fn incoming(addr: SocketAddr) -> Self {
+    pub(crate) const fn incoming(addr: SocketAddr, road: Road) -> Self {
         Self {
             addr,
+            road,
+            is_encrypted: false,
             torrent: None,
             peer_id: None,
             verdict: None,
             stage: Stage::Greeting { wanted: None, bytes: Vec::new() },
             messages: Vec::new(),
+        }
+    }
+
+    /// Goes on with the handshake that hides the others; the others follow.
+    fn negotiate(
+        &mut self,
+        token: Token,
+        engine: &mut Engine,
+        reactor: &mut Reactor<Engine>,
+    ) -> Result<(), HandlerError> {
+        let Stage::Negotiating { wanted, negotiation } = &mut self.stage else { return Ok(()) };
+        if !engine.may_negotiate(token, negotiation, reactor) {
+            return Ok(());
+        }
+        let mut bytes = [0; NEGOTIATION_READ_LEN];
+        let count = match reactor.read(token, &mut bytes)? {
+            Read::Data(count) => count,
+            Read::WouldBlock => return Ok(()),
+            Read::Eof => {
+                reactor.close(token, DisconnectReason::ClosedByRemote.words());
+                return Ok(());
+            }
+        };
+        match engine.negotiate(token, negotiation, &bytes[..count], reactor)? {
+            Negotiated::Waiting => Ok(()),
+            Negotiated::Hopeless(fault) => {
+                self.verdict = Some(fault.into());
+                reactor.pause(token);
+                Ok(())
+            }
+            Negotiated::Done { info_hash, is_encrypted } => {
+                (self.torrent, self.is_encrypted) = (Some(info_hash), is_encrypted);
+                self.road = self.road.encrypted();
+                self.stage = Stage::Greeting { wanted: *wanted, bytes: Vec::new() };
+                self.read_greeting(token, engine, reactor)
+            }
         }
     }
 
@@ -82,31 +135,54 @@ impl PeerConnection {
                 return Ok(());
             }
         }
+        // Who comes begins in another way than BitTorrent: it may be one that hides it.
+        let is_bare = wanted.is_none() && !self.road.is_encrypted();
+        let is_strange = Handshake::check_prefix(bytes).is_err();
+        let policy = engine.config.encryption;
+        if is_bare && is_strange && policy.takes_encrypted() {
+            let negotiation = Box::new(engine.answer_encrypted(bytes, reactor)?);
+            self.stage = Stage::Negotiating { wanted: None, negotiation };
+            return Ok(());
+        }
         Handshake::check_prefix(bytes)?;
+        if is_bare && bytes.len() >= Handshake::PREFIX_LEN && !policy.takes_plain() {
+            return Err(DisconnectReason::NoCommonEncryption.into());
+        }
         let Some(whole) = bytes.first_chunk() else { return Ok(()) };
         let theirs = Handshake::decode(whole)?;
         self.peer_id = Some(theirs.peer_id);
         let of = *self.torrent.get_or_insert(theirs.info_hash);
         engine.tell_packet(Some(of), self.addr, || Packet::Handshake(theirs), false);
         let (task, direction) = match *wanted {
-            Some((_, info_hash)) if info_hash != theirs.info_hash => {
+            Some((_, info_hash)) if !engine.is_same_torrent(info_hash, theirs.info_hash) => {
                 return Err(PeerFault::WrongInfoHash.into());
             }
             Some((task, _)) => (task, Direction::Outgoing),
+            // It has named a torrent in secret, and another in the open.
+            None if !engine.is_same_torrent(of, theirs.info_hash) => {
+                return Err(PeerFault::WrongInfoHash.into());
+            }
             None => {
                 let task = engine.task_for_peer(theirs.info_hash, reactor)?;
-                engine.greet(token, self.addr, theirs.info_hash, reactor)?;
+                engine.greet(token, self.addr, engine.name_for(&theirs), reactor)?;
+                if self.road.is_utp() {
+                    // In a packet of its own, without which some programs wait for the next one.
+                    reactor.kick(token)?;
+                }
                 (task, Direction::Incoming)
             }
         };
+        let v2 = engine.names(theirs.info_hash).v2.map(InfoHashV2::truncated);
+        let knows_v2 = v2 == Some(theirs.info_hash);
         let new = NewPeer {
             addr: self.addr,
             direction,
             peer_id: theirs.peer_id,
-            reserved: theirs.reserved,
+            reserved: if knows_v2 { theirs.reserved.with_v2() } else { theirs.reserved },
+            is_encrypted: self.is_encrypted,
         };
-        let piece_count = engine.piece_count(task).ok_or(DisconnectReason::UnknownTorrent)?;
-        let key = match engine.add_peer(task, token, &new, reactor) {
+        let bitfield_len = engine.bitfield_len_max(task).ok_or(DisconnectReason::UnknownTorrent)?;
+        let key = match engine.add_peer(task, token, &new, self.road, reactor) {
             Err(Refused::Ourselves) if direction == Direction::Incoming => {
                 // The end that dialled is ours as well. It learns from our handshake that there is
                 // nobody else at that address, so the handshake must get there.
@@ -116,7 +192,7 @@ impl PeerConnection {
             }
             added => added.map_err(DisconnectReason::from)?,
         };
-        self.stage = Stage::Talking { task, key, inbox: inbox(piece_count) };
+        self.stage = Stage::Talking { task, key, inbox: inbox(bitfield_len) };
         reactor.set_deadline(token, None);
         reactor.set_water(token, UPLOAD_HIGH, UPLOAD_LOW);
         engine.drain(task, reactor);
@@ -155,7 +231,7 @@ impl PeerConnection {
                 return Ok(());
             }
         };
-        engine.spend_reading(*task, count, reactor);
+        engine.spend_reading(*task, Some(token), count, reactor);
         if engine.subscribers.wants(EventMask::TRANSFER) {
             engine.tell(self.torrent, &EventKind::PeerRead { addr: self.addr, len: count });
         }
@@ -196,10 +272,16 @@ impl Handler<Engine> for PeerConnection {
         let Stage::Dialling(task, info_hash) = self.stage else { return Ok(()) };
         let (addr, direction) = (self.addr, Direction::Outgoing);
         engine.tell(self.torrent, &EventKind::ConnectionOpened { addr, direction });
-        engine.greet(token, addr, info_hash, reactor)?;
-        let patience = engine.config.limits.handshake_patience;
-        reactor.set_deadline(token, Some(reactor.now() + patience));
-        self.stage = Stage::Greeting { wanted: Some((task, info_hash)), bytes: Vec::new() };
+        reactor.set_deadline(token, Some(reactor.now() + engine.patience(self.road)));
+        let wanted = Some((task, info_hash));
+        self.stage = if self.road.is_encrypted() {
+            let greeting = engine.greeting(addr, info_hash).to_vec();
+            let ours = engine.begin_encrypted(token, info_hash, greeting, reactor)?;
+            Stage::Negotiating { wanted, negotiation: Box::new(ours) }
+        } else {
+            engine.greet(token, addr, info_hash, reactor)?;
+            Stage::Greeting { wanted, bytes: Vec::new() }
+        };
         Ok(())
     }
 
@@ -211,6 +293,7 @@ impl Handler<Engine> for PeerConnection {
     ) -> Result<(), HandlerError> {
         match self.stage {
             Stage::Dialling(..) => Ok(()),
+            Stage::Negotiating { .. } => self.negotiate(token, engine, reactor),
             Stage::Greeting { .. } => self.read_greeting(token, engine, reactor),
             Stage::Talking { .. } => self.read_messages(token, engine, reactor),
         }
@@ -239,10 +322,13 @@ impl Handler<Engine> for PeerConnection {
         let (task, key) = match self.stage {
             Stage::Talking { task, key, .. } => (Some(task), Some(key)),
             Stage::Dialling(task, _) => (Some(task), None),
-            Stage::Greeting { wanted, .. } => (wanted.map(|(task, _)| task), None),
+            Stage::Greeting { wanted, .. } | Stage::Negotiating { wanted, .. } => {
+                (wanted.map(|(task, _)| task), None)
+            }
         };
         let parted = Parted {
             addr: self.addr,
+            road: self.road,
             torrent: self.torrent,
             task,
             key,

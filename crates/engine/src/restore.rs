@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use reactor::Reactor;
 use torrent::InfoHash;
-use torrent::swarm::{Selector, SelectorKind};
+use torrent::swarm::{Selector, SelectorKind, Source};
 
 use crate::check::{Beginning, beginning};
 use crate::engine::Engine;
 use crate::event::EventKind;
-use crate::member::{self, Member};
+use crate::magnet::Recall;
+use crate::member::{self, Member, What};
 use crate::resume::{ResumeError, ResumeRecord};
 use crate::resume_data;
 use crate::settings::AddOptions;
@@ -50,11 +51,23 @@ pub(crate) fn members(store: &ResumeStore) -> Result<Vec<Member>, ResumeError> {
 impl Engine {
     /// Takes in the torrents of the sessions before.
     pub(crate) fn restore(&mut self, members: Vec<Member>, reactor: &mut Reactor<Self>) {
-        for Member { number, metainfo, options, record } in members {
-            let published = Arc::new(Published::new(Arc::new(metainfo), &options.dir));
-            let added = self.insert(Some(TaskId(number)), published, &options, reactor);
-            if let Some(id) = added {
-                self.look(id, record, reactor);
+        for Member { number, what, options, record } in members {
+            let id = Some(TaskId(number));
+            match what {
+                What::Torrent(metainfo) => {
+                    let published = Arc::new(Published::new(Arc::new(*metainfo), &options.dir));
+                    if let Some(id) = self.insert(id, published, &options, reactor) {
+                        self.look(id, record, reactor);
+                    }
+                }
+                What::Link(magnet) => {
+                    let peers = record.as_ref().map(|record| record.peers.clone());
+                    let recall = Recall::Answered(record);
+                    let added = self.insert_magnet(id, *magnet, &options, recall, reactor);
+                    if let (Some((id, _)), Some(peers)) = (added, peers) {
+                        self.add_addresses(id, &peers, Source::Resume, reactor);
+                    }
+                }
             }
         }
     }
@@ -101,7 +114,12 @@ impl Engine {
     }
 
     /// Compares what is remembered with what is on disk, on a disk thread.
-    fn look(&mut self, id: TaskId, record: Option<ResumeRecord>, reactor: &mut Reactor<Self>) {
+    pub(crate) fn look(
+        &mut self,
+        id: TaskId,
+        record: Option<ResumeRecord>,
+        reactor: &mut Reactor<Self>,
+    ) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let (metainfo, storage) = (Arc::clone(&task.metainfo), Arc::clone(&task.storage));
         let check = task.is_check_wanted;
@@ -133,8 +151,12 @@ impl Engine {
     /// A torrent is of this session: the next one shall have it too.
     pub(crate) fn remember(&mut self, id: TaskId, reactor: &mut Reactor<Self>) {
         if let Some(task) = self.remembered(id) {
-            let change =
-                Change::Join(Arc::clone(&task.metainfo), member::encode(id.0, &options(task)));
+            let options = encoded(id, task);
+            let change = if task.published.is_known() {
+                Change::Join(Arc::clone(&task.metainfo), options)
+            } else {
+                Change::Options(task.info_hash(), options)
+            };
             self.write(change, reactor);
         }
     }
@@ -142,7 +164,7 @@ impl Engine {
     /// A torrent is to be treated otherwise, by the next session too.
     pub(crate) fn remember_options(&mut self, id: TaskId, reactor: &mut Reactor<Self>) {
         if let Some(task) = self.remembered(id) {
-            let change = Change::Options(task.info_hash(), member::encode(id.0, &options(task)));
+            let change = Change::Options(task.info_hash(), encoded(id, task));
             self.write(change, reactor);
         }
     }
@@ -151,6 +173,12 @@ impl Engine {
         let task = self.tasks.get(&id).filter(|task| !task.is_leaving)?;
         (self.config.restore && self.store.is_some()).then_some(task)
     }
+}
+
+/// What is remembered of how a torrent is treated, and of the link if that is all there is.
+fn encoded(id: TaskId, task: &Task) -> Vec<u8> {
+    let named = task.named.as_ref().filter(|_| !task.published.is_known());
+    member::encode(id.0, &options(task), named.map(|named| &named.magnet))
 }
 
 /// How the torrent would be added to be treated as it is now.
@@ -171,11 +199,14 @@ fn options(task: &Task) -> AddOptions {
         preallocate: task.storage.preallocates(),
         is_stopped: !is_active && !is_failed,
         is_paused: is_told(StatusWord::PAUSED),
+        when_known: task.named.as_ref().map(|named| named.when_known).unwrap_or_default(),
+        super_seeding: task.swarm.wants_super_seeding(),
         download_limit: task.down.rate(),
         upload_limit: task.upload_limit,
         peers_max: task.peers_max,
         upload_slots: task.upload_slots,
         trackers: task.trackers.clone(),
+        web_seeds: task.web_seed_urls.clone(),
         ..AddOptions::default()
     }
 }

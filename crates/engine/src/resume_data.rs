@@ -110,7 +110,7 @@ impl Task {
     /// Whether nothing should be written down of what is here.
     pub(crate) const fn is_in_doubt(&self) -> bool {
         match self.stage {
-            Stage::Opening | Stage::Checking(_) | Stage::Failed(_) => true,
+            Stage::Opening | Stage::Fetching | Stage::Checking(_) | Stage::Failed(_) => true,
             Stage::Ended { is_in_doubt } => is_in_doubt,
             Stage::Running | Stage::Stopped { .. } => false,
         }

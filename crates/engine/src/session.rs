@@ -13,12 +13,13 @@ use torrent::ip_filter::IpFilter;
 use torrent::metainfo::Metainfo;
 use torrent::{InfoHash, PeerId};
 
+use crate::dht_handle::Dht;
 use crate::engine::Engine;
 use crate::event::{Event, EventMask, Events, SubscribeError, Subscription};
 use crate::orphan::Orphan;
 use crate::restore;
 use crate::resume::{ResumeError, ResumeStore};
-use crate::settings::{AddOptions, Encryption, SessionConfig, SessionLimits};
+use crate::settings::{AddOptions, SessionConfig, SessionLimits};
 use crate::torrent_handle::Torrent;
 
 /// A running client. Clones are handles to the same one; it ends by [`shutdown`](Self::shutdown),
@@ -47,11 +48,19 @@ pub enum SessionError {
         /// What the system says of the last port.
         source: std::io::Error,
     },
-    /// Encrypted connections only were asked for.
+    /// There is no such network interface.
+    #[error("{0}")]
+    Interface(std::io::Error),
+    /// The proxy's name leads nowhere.
     #[error(
-        "encrypted connections are not supported yet, so they cannot be forced: set encryption to Enabled or Off"
+        "cannot look up the proxy {proxy}: {source}; is its name right, and is there a network?"
     )]
-    Encryption,
+    Proxy {
+        /// The proxy, without user and password.
+        proxy: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// The state directory is of no use.
     #[error(transparent)]
     State(#[from] ResumeError),
@@ -96,9 +105,6 @@ impl Session {
     /// # Errors
     /// [`SessionError`].
     pub fn start(config: SessionConfig) -> Result<Self, SessionError> {
-        if config.encryption == Encryption::Forced {
-            return Err(SessionError::Encryption);
-        }
         let store = config.state_dir.as_deref().map(ResumeStore::open).transpose()?.map(Arc::new);
         let remembered = match &store {
             Some(store) if config.restore => restore::members(store)?,
@@ -115,6 +121,10 @@ impl Session {
                     return;
                 }
             };
+            if let Err(error) = engine.find_ways() {
+                sender.send(Err(error)).ok();
+                return;
+            }
             let addrs = match engine.listen(&mut reactor) {
                 Ok(addrs) => addrs,
                 Err(source) => {
@@ -122,15 +132,18 @@ impl Session {
                     return;
                 }
             };
+            engine.start_dht(&reactor);
             engine.restore(remembered, &mut reactor);
             if sender.send(Ok((reactor.remote(), addrs, engine.peer_id))).is_err() {
                 return;
             }
+            engine.map_ports(&reactor);
             engine.tick(&mut reactor);
             if let Err(error) = reactor.run(&mut engine) {
                 tracing::error!(%error, "the event loop failed");
             }
             engine.end(&mut reactor);
+            engine.end_dht();
             close_files(&engine);
         })?;
         let (remote, addrs, peer_id) =
@@ -140,7 +153,11 @@ impl Session {
         })
     }
 
-    /// Where peers can reach us.
+    pub(crate) fn remote(&self) -> &Remote<Engine> {
+        &self.inner.remote
+    }
+
+    /// Where peers can reach us; nowhere if all goes through a [strict](crate::ProxyConfig::strict) proxy.
     pub fn listen_addrs(&self) -> &[SocketAddr] {
         &self.inner.addrs
     }
@@ -178,7 +195,7 @@ impl Session {
     /// [`AddError`]; then it is still an orphan, unless it is [`AddError::Attached`].
     pub fn attach(&self, orphan: &Orphan) -> Result<Torrent, AddError> {
         orphan.give(|published, options| {
-            let (info_hash, shared) = (published.metainfo.info_hash(), Arc::clone(&published));
+            let (info_hash, shared) = (published.metainfo().info_hash(), Arc::clone(&published));
             let id = ask(&self.inner.remote, move |engine, reactor| {
                 engine.adopt(published, &options, reactor)
             })?;
@@ -207,9 +224,16 @@ impl Session {
         all.unwrap_or_default().into_iter().map(handle).collect()
     }
 
+    /// Its node of the distributed hash table.
+    pub fn dht(&self) -> Dht {
+        Dht::new(self.inner.remote.clone())
+    }
+
     /// How many torrents there are; none if the session has ended.
     pub fn count(&self) -> usize {
-        ask(&self.inner.remote, |engine, _| engine.by_hash.len()).unwrap_or(0)
+        let count =
+            |engine: &mut Engine| engine.tasks.values().filter(|task| !task.is_leaving).count();
+        ask(&self.inner.remote, move |engine, _| count(engine)).unwrap_or(0)
     }
 
     /// Takes a torrent out and forgets it. Its files stay.

@@ -10,8 +10,14 @@ use torrent::PieceIndex;
 use torrent::ip_filter::IpFilter;
 use torrent::swarm::{ChokingTimers, SeedingPolicy, SelectorKind, Slots};
 
+use crate::dht::DhtConfig;
+use crate::encryption::Encryption;
 use crate::event::EventSink;
 use crate::filter::FilterFn;
+use crate::nat::NatConfig;
+use crate::network::NetworkConfig;
+use crate::proxy::ProxyConfig;
+use crate::schedule::ScheduledLimits;
 
 /// How a [`Session`](crate::Session) behaves. The default suits a laptop: ports 6881 to 6999, no
 /// limits on rates, nothing kept between runs.
@@ -27,6 +33,8 @@ pub struct SessionConfig {
     pub restore: bool,
     /// What all torrents together may use.
     pub limits: SessionLimits,
+    /// Other limits on rates, by the hour: of those that hold the first counts. Default: none.
+    pub schedule: Vec<ScheduledLimits>,
     /// What trackers and peers are told that we are. Default: `Flotilla/` and the version.
     pub user_agent: String,
     /// Files that may be open at once, of all torrents. Default: 128.
@@ -39,27 +47,33 @@ pub struct SessionConfig {
     pub ip_filter: IpFilter,
     /// Asked before a peer is dialled, when one comes, and before a tracker is asked, whether that may be.
     pub on_filter: Option<FilterFn>,
-    /// Whether connections to peers are encrypted.
+    /// Which way everything goes, and how much of us is told.
+    pub network: NetworkConfig,
+    /// Whether the router is asked to let peers in.
+    pub nat: NatConfig,
+    /// What to go through, if anything. Default: straight.
+    pub proxy: Option<ProxyConfig>,
+    /// Whether connections to peers are encrypted. Default: where a peer wants it.
     pub encryption: Encryption,
+    /// Connections to peers over TCP. Default: yes.
+    pub tcp: bool,
+    /// Connections to peers over uTP (BEP 29), which give way to everything else on the line. With TCP as well,
+    /// peers on the internet are dialled by uTP first and those on the local network by TCP; each by the
+    /// other if that leads nowhere, and from then on by what did. Default: yes.
+    pub utp: bool,
+    /// Have peers tell of each other (BEP 11), and meet through each other (BEP 55). Never of private torrents.
+    /// Default: yes.
+    pub exchange: bool,
+    /// Look for peers on the local network (BEP 14). Never for private torrents. Default: yes.
+    pub lsd: bool,
+    /// How peers are found without trackers (BEP 5).
+    pub dht: DhtConfig,
     /// Where to tell what happens, from before the session listens on.
     pub events: Option<EventSink>,
     /// When it is decided which peers are served. Default: every 10 seconds.
     pub choking: ChokingTimers,
     /// Fixes every random choice; for tests.
     pub seed: Option<u64>,
-}
-
-/// Whether connections to peers are encrypted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Encryption {
-    /// Never.
-    Off,
-    /// As the peer likes. Plain connections are always allowed, and encrypted ones are not supported
-    /// yet, so there are none.
-    #[default]
-    Enabled,
-    /// Always. Not supported yet: a session that is told so does not start.
-    Forced,
 }
 
 /// Where to listen for peers.
@@ -79,6 +93,9 @@ pub struct SessionLimits {
     pub download: Option<u64>,
     /// Bytes per second to peers; `None`, the default, is no limit.
     pub upload: Option<u64>,
+    /// Whether these two hold for peers in the local network, too: private and link-local addresses, this
+    /// machine, and the networks of its interfaces. Default: no.
+    pub local_too: bool,
     /// Connections to peers. Default: 500.
     pub connections_max: usize,
     /// Connections to peers of one torrent. Default: 200.
@@ -122,6 +139,12 @@ pub struct AddOptions {
     pub is_stopped: bool,
     /// Connect to peers, and move no data until it is started.
     pub is_paused: bool,
+    /// What to do when the metadata of a torrent that a magnet link names has come.
+    pub when_known: WhenKnown,
+    /// Once everything is here, show each peer a piece at a time, and the next once that is seen elsewhere: the first
+    /// seed of a torrent sends little more than one copy (BEP 16). Where there are other seeds it only slows things
+    /// down.
+    pub super_seeding: bool,
     /// Bytes per second from peers of this torrent.
     pub download_limit: Option<u64>,
     /// Bytes per second to peers of this torrent.
@@ -132,6 +155,22 @@ pub struct AddOptions {
     pub upload_slots: Option<usize>,
     /// Announce to these rather than to the trackers that it names; tiers as in BEP 12.
     pub trackers: Option<Vec<Vec<String>>>,
+    /// Servers that have its files, beside those that it names (BEP 19). See
+    /// [`Torrent::add_web_seed`](crate::Torrent::add_web_seed).
+    pub web_seeds: Vec<String>,
+}
+
+/// What a torrent that a magnet link names does when its metadata is here. In each case it is looked at what is
+/// on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenKnown {
+    /// Downloads what is missing.
+    #[default]
+    GoOn,
+    /// Pauses: its peers stay connected, so that nothing is lost if it is started then.
+    Pause,
+    /// Stops.
+    Stop,
 }
 
 /// How what is on disk is checked, of all torrents together.
@@ -176,13 +215,22 @@ impl Default for SessionConfig {
             state_dir: None,
             restore: false,
             limits: SessionLimits::default(),
+            schedule: Vec::new(),
             user_agent: concat!("Flotilla/", env!("CARGO_PKG_VERSION")).to_owned(),
             open_files_max: 128,
             disk_threads: 2,
             check: CheckSettings::default(),
             ip_filter: IpFilter::default(),
             on_filter: None,
+            network: NetworkConfig::default(),
+            nat: NatConfig::default(),
+            proxy: None,
             encryption: Encryption::default(),
+            tcp: true,
+            utp: true,
+            exchange: true,
+            lsd: true,
+            dht: DhtConfig::default(),
             events: None,
             choking: ChokingTimers::default(),
             seed: None,
@@ -195,6 +243,7 @@ impl Default for SessionLimits {
         Self {
             download: None,
             upload: None,
+            local_too: false,
             connections_max: 500,
             connections_per_torrent_max: 200,
             connections_per_host_max: 50,

@@ -9,28 +9,34 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use reactor::Reactor;
-use reactor::simulated::{Node, World, WorldOptions};
+use reactor::simulated::{Node, Turn, World, WorldOptions};
 use tempfile::TempDir;
 use torrent::metainfo::Metainfo;
 use torrent::metainfo::create::Builder;
-use torrent::{Bitfield, PieceIndex};
+use torrent::swarm::Source;
+use torrent::{Bitfield, PieceIndex, Witness};
 
+use crate::dht::DhtConfig;
 use crate::disk::hash_files;
 use crate::engine::Engine;
 use crate::restore;
 use crate::resume::ResumeRecord;
-use crate::settings::{AddOptions, CheckOptions, ListenConfig, SessionConfig};
+use crate::settings::{AddOptions, CheckOptions, ListenConfig, SessionConfig, SessionLimits};
 use crate::store::ResumeStore;
 use crate::task::TaskId;
 
 /// A torrent of two files and its data.
-struct Payload {
-    dir: TempDir,
-    metainfo: Metainfo,
+pub(crate) struct Payload {
+    pub(crate) dir: TempDir,
+    pub(crate) metainfo: Metainfo,
 }
 
 impl Payload {
-    fn new(len: usize) -> Self {
+    pub(crate) fn new(len: usize) -> Self {
+        Self::of(len, false)
+    }
+
+    fn of(len: usize, is_private: bool) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let root = dir.path().join("payload");
         std::fs::create_dir(&root).expect("made");
@@ -42,6 +48,7 @@ impl Payload {
             name: b"payload".to_vec(),
             files,
             piece_len: Some(64 * 1024),
+            is_private,
             ..Builder::default()
         };
         let layout = Arc::new(builder.layout().expect("a layout"));
@@ -52,35 +59,59 @@ impl Payload {
 }
 
 /// One machine with an engine on it.
-struct Machine {
-    node: Node<Engine>,
-    dir: TempDir,
-    task: Option<TaskId>,
+pub(crate) struct Machine {
+    pub(crate) node: Node<Engine>,
+    pub(crate) dir: TempDir,
+    pub(crate) task: Option<TaskId>,
+}
+
+/// A session that finds no peers by itself.
+pub(crate) fn quiet() -> SessionConfig {
+    SessionConfig { lsd: false, dht: DhtConfig::off(), utp: false, ..SessionConfig::default() }
 }
 
 impl Machine {
-    fn new(world: &World, number: u8) -> Self {
+    pub(crate) fn new(world: &World, number: u8) -> Self {
         Self::with_store(world, number, None)
     }
 
     /// One that remembers its torrents, if it has somewhere to.
     fn with_store(world: &World, number: u8, store: Option<Arc<ResumeStore>>) -> Self {
+        Self::with_config(world, number, store, quiet())
+    }
+
+    /// One that finds peers through the DHT, which begins with the first.
+    fn with_dht(world: &World, number: u8) -> Self {
+        let boot = vec![format!("10.0.0.1:{PORT}")];
+        let dht = DhtConfig { boot, ..DhtConfig::default() };
+        let config = SessionConfig { dht, ..quiet() };
+        Self::with_config(world, number, None, config)
+    }
+
+    /// One whose session is told something, beside where to listen.
+    pub(crate) fn with_config(
+        world: &World,
+        number: u8,
+        store: Option<Arc<ResumeStore>>,
+        config: SessionConfig,
+    ) -> Self {
         let ip = IpAddr::from([10, 0, 0, number]);
         let config = SessionConfig {
             listen: ListenConfig { ports: vec![PORT..=PORT], bind: Some(ip) },
             restore: store.is_some(),
-            ..SessionConfig::default()
+            ..config
         };
         let mut reactor = Reactor::simulated(world.host(&[ip]));
         let seed = reactor.random();
         let mut engine = Engine::new(config, store, reactor.now(), seed);
         engine.listen(&mut reactor).expect("a free port");
+        engine.start_dht(&reactor);
         engine.tick(&mut reactor);
         let node = Node::from_parts(reactor, engine);
         Self { node, dir: tempfile::tempdir().expect("a folder"), task: None }
     }
 
-    fn add(&mut self, metainfo: &Metainfo, dir: &Path, peers: &[u8]) {
+    pub(crate) fn add(&mut self, metainfo: &Metainfo, dir: &Path, peers: &[u8]) {
         let addr = |number: &u8| (IpAddr::from([10, 0, 0, *number]), PORT).into();
         let options = AddOptions {
             dir: dir.to_owned(),
@@ -92,7 +123,7 @@ impl Machine {
         self.task = added.map(|(id, _)| id);
     }
 
-    fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         let task = self.task.and_then(|id| self.node.state.tasks.get(&id));
         task.is_some_and(|task| task.is_running() && task.swarm.is_completed())
     }
@@ -109,7 +140,7 @@ fn play(seed: u64, options: WorldOptions, payload: &Payload) -> (Duration, u64) 
     }
     while !machines.iter().all(Machine::is_complete) {
         assert!(world.elapsed() < VIRTUAL_PATIENCE, "seed {seed} does not end");
-        let mut turns: Vec<&mut dyn reactor::simulated::Turn> = Vec::new();
+        let mut turns: Vec<&mut dyn Turn> = Vec::new();
         for machine in &mut machines {
             turns.push(&mut machine.node);
         }
@@ -133,6 +164,63 @@ fn equal_seeds_give_equal_traces() {
     assert_ne!(play(1).1, play(2).1);
 }
 
+/// What becomes of a torrent in three minutes, if nobody but the DHT tells its seeder and its leecher of each other.
+fn through_the_dht(metainfo: &Metainfo, dir: &Path) -> Vec<Machine> {
+    let world = World::new(3, WorldOptions::default());
+    let mut machines: Vec<Machine> = (1..=5).map(|n| Machine::with_dht(&world, n)).collect();
+    let mut added = false;
+    while world.elapsed() < Duration::from_secs(180) {
+        if !added && world.elapsed() > Duration::from_secs(20) {
+            added = true;
+            machines[1].add(metainfo, dir, &[]);
+            let dir = machines[2].dir.path().to_owned();
+            machines[2].add(metainfo, &dir, &[]);
+        }
+        let mut turns: Vec<&mut dyn Turn> = Vec::new();
+        for machine in &mut machines {
+            turns.push(&mut machine.node);
+        }
+        assert!(world.step(&mut turns), "nothing can happen any more");
+    }
+    machines
+}
+
+#[test]
+fn peers_find_each_other_through_the_dht() {
+    let payload = Payload::new(100_000);
+    let machines = through_the_dht(&payload.metainfo, payload.dir.path());
+    assert!(machines[2].is_complete());
+    let status = |machine: &Machine| {
+        let dht = machine.node.state.dht.as_ref().expect("on");
+        dht.status(machine.node.reactor.now())
+    };
+    for machine in &machines {
+        assert!(status(machine).is_bootstrapped && status(machine).stats.nodes[0] == 4);
+    }
+    assert!(machines.iter().map(|machine| status(machine).stats.peers).sum::<usize>() >= 2);
+}
+
+#[test]
+fn a_private_torrent_stays_out_of_the_dht() {
+    let files = vec![(b"x".to_vec(), 5)].into_iter().map(|(name, len)| (vec![name], len));
+    let builder = Builder {
+        name: b"t".to_vec(),
+        files: files.collect(),
+        is_private: true,
+        ..Builder::default()
+    };
+    let metainfo = builder.finish(&[[0; 20]]).expect("a torrent");
+    let metainfo = Metainfo::parse(&metainfo).expect("valid");
+    let dir = tempfile::tempdir().expect("a folder");
+    for machine in through_the_dht(&metainfo, dir.path()) {
+        let now = machine.node.reactor.now();
+        let dht = machine.node.state.dht.as_ref().expect("on");
+        assert_eq!(dht.status(now).stats.peers, 0);
+        let tasks = machine.node.state.tasks.values();
+        assert!(tasks.into_iter().all(|task| task.swarm.known.next_dial_at(now).is_none()));
+    }
+}
+
 #[test]
 fn a_swarm_ends_well_on_a_bad_network() {
     let payload = Payload::new(400_000);
@@ -140,6 +228,85 @@ fn a_swarm_ends_well_on_a_bad_network() {
         let options =
             WorldOptions { reset_share: 0.005, partial_share: 0.5, ..WorldOptions::default() };
         play(seed, options, &payload);
+    }
+}
+
+/// Lets the machines run until all have everything, or so long.
+pub(crate) fn run_until_complete(
+    world: &World,
+    machines: &mut [Machine],
+    patience: Duration,
+) -> bool {
+    while !machines.iter().all(Machine::is_complete) && world.elapsed() < patience {
+        let turns = machines.iter_mut().map(|machine| &mut machine.node as &mut dyn Turn);
+        assert!(world.step(&mut turns.collect::<Vec<_>>()), "nothing can happen any more");
+    }
+    machines.iter().all(Machine::is_complete)
+}
+
+#[test]
+fn those_who_are_told_of_one_peer_hear_from_it_of_the_others() {
+    for exchange in [true, false] {
+        let payload = Payload::new(700_000);
+        let world = World::new(1, WorldOptions::default());
+        let machine = |number| {
+            let limits = SessionLimits {
+                upload: Some(100_000),
+                local_too: true,
+                ..SessionLimits::default()
+            };
+            let config = SessionConfig { exchange, limits, ..quiet() };
+            Machine::with_config(&world, number, None, config)
+        };
+        let mut machines: Vec<Machine> = (1..=4).map(machine).collect();
+        machines[0].add(&payload.metainfo, payload.dir.path(), &[]);
+        for machine in &mut machines[1..] {
+            let dir = machine.dir.path().to_owned();
+            machine.add(&payload.metainfo, &dir, &[1]);
+        }
+        assert!(run_until_complete(&world, &mut machines, VIRTUAL_PATIENCE));
+        let task = machines[1].task.and_then(|id| machines[1].node.state.tasks.get(&id));
+        let known = &task.expect("there").swarm.known;
+        let source = known.source((IpAddr::from([10, 0, 0, 3]), PORT).into());
+        assert_eq!(source == Some(Source::Exchange), exchange, "{source:?}");
+    }
+}
+
+#[test]
+fn where_others_see_us_decides_about_the_order_of_peers() {
+    let payload = Payload::new(1000);
+    let world = World::new(1, WorldOptions::default());
+    let mut machine = Machine::new(&world, 1);
+    let dir = machine.dir.path().to_owned();
+    machine.add(&payload.metainfo, &dir, &[]);
+    let id = machine.task.expect("added");
+    let peer = (IpAddr::from([98, 76, 54, 32]), 1).into();
+    let rank = |machine: &Machine| machine.node.state.tasks[&id].swarm.known.rank(peer);
+    assert_eq!(rank(&machine), None);
+    let tracker = Witness::Tracker("tracker".to_owned());
+    machine.node.with(move |engine, _| engine.seen_as(tracker, [123, 213, 32, 10].into()));
+    assert_eq!(rank(&machine), Some(!0xec2d_7224));
+}
+
+#[test]
+fn whoever_is_on_the_same_network_is_found_but_not_for_private_torrents() {
+    for (is_private, has_lsd) in [(false, true), (true, true), (false, false)] {
+        let payload = Payload::of(300_000, is_private);
+        let world = World::new(1, WorldOptions::default());
+        let machine = |number| {
+            let config = SessionConfig { lsd: has_lsd, ..quiet() };
+            Machine::with_config(&world, number, None, config)
+        };
+        let mut machines: Vec<Machine> = (1..=3).map(machine).collect();
+        machines[0].add(&payload.metainfo, payload.dir.path(), &[]);
+        for machine in &mut machines[1..] {
+            let dir = machine.dir.path().to_owned();
+            machine.add(&payload.metainfo, &dir, &[]);
+        }
+        let is_done = run_until_complete(&world, &mut machines, Duration::from_secs(700));
+        assert_eq!(is_done, has_lsd && !is_private);
+        let found = machines[1].task.and_then(|id| machines[1].node.state.tasks.get(&id));
+        assert_eq!(found.expect("there").swarm.known.is_empty(), !is_done);
     }
 }
 
@@ -191,6 +358,35 @@ fn torrents_are_looked_at_only_while_something_happens_to_them() {
     });
     assert_eq!(machines[0].node.state.tasks.len(), 1);
     assert_eq!(awake(&machines[0]), 0, "what is gone is not looked at");
+}
+
+#[test]
+fn a_full_torrent_trades_a_peer_of_no_use_for_another() {
+    let payload = Payload::new(300_000);
+    let world = World::new(1, WorldOptions::default());
+    let mut machines = [1, 2, 3].map(|number| Machine::new(&world, number));
+    let dirs = machines.each_ref().map(|machine| machine.dir.path().to_owned());
+    let run = |machines: &mut [Machine; 3], seconds| {
+        let end = world.elapsed() + Duration::from_secs(seconds);
+        while world.elapsed() < end {
+            let [one, two, three] = machines.each_mut();
+            assert!(world.step(&mut [&mut one.node, &mut two.node, &mut three.node]));
+        }
+    };
+    machines[1].add(&payload.metainfo, &dirs[1], &[]);
+    machines[0].add(&payload.metainfo, &dirs[0], &[2]);
+    let id = machines[0].task.expect("added");
+    machines[0].node.with(|engine, reactor| engine.set_peers_max(id, Some(1), reactor));
+    run(&mut machines, 5);
+    machines[2].add(&payload.metainfo, payload.dir.path(), &[]);
+    let seed = (IpAddr::from([10, 0, 0, 3]), PORT).into();
+    machines[0].node.with(|engine, reactor| {
+        engine.add_addresses(id, &[seed], Source::Manual, reactor);
+    });
+    run(&mut machines, 30);
+    assert!(!machines[0].is_complete(), "the other may yet have something");
+    run(&mut machines, 90);
+    assert!(machines[0].is_complete());
 }
 
 #[test]
@@ -287,5 +483,5 @@ fn what_is_remembered_outlives_a_check_that_ends_before_it_is_read() {
     assert_eq!(machine.node.state.tasks[&id].totals(), (7, 9, 1));
 }
 
-const PORT: u16 = 6881;
+pub(crate) const PORT: u16 = 6881;
 const VIRTUAL_PATIENCE: Duration = Duration::from_secs(3600);

@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use torrent::metainfo::Metainfo;
@@ -25,6 +25,14 @@ pub enum TorrentState {
         /// Pieces to hash.
         total: u32,
     },
+    /// It is not known yet what the torrent is: peers are asked for its metadata. So many bytes of so many
+    /// are here; 0 of 0 while no peer has said.
+    FetchingMetadata {
+        /// Bytes that are here.
+        done: u32,
+        /// Bytes that there are.
+        total: u32,
+    },
     /// Something that is wanted is missing.
     Downloading,
     /// Everything that is wanted is here.
@@ -45,6 +53,8 @@ pub enum TorrentState {
 pub struct TorrentStatus {
     /// Its name, for people.
     pub name: String,
+    /// Its metadata is not here yet: a magnet link named it. There are no lengths and no pieces then.
+    pub awaits_metadata: bool,
     /// What it is doing.
     pub state: TorrentState,
     /// Bytes of all its files.
@@ -77,6 +87,10 @@ pub struct TorrentStatus {
     pub peers_max: Option<usize>,
     /// Addresses known.
     pub peers_known: usize,
+    /// Web seeds that bring something now.
+    pub web_seeds_active: usize,
+    /// What is wrong with the web seeds, if it has some and none of them works.
+    pub web_seed_trouble: Option<String>,
     /// Until it is complete, at the present rate.
     pub eta: Option<Duration>,
     /// What the trackers complain of, if none of them works.
@@ -102,7 +116,9 @@ impl TorrentStatus {
 
     /// What is here of what is wanted, 0.0 to 1.0.
     pub fn progress(&self) -> f64 {
-        if self.wanted_len == 0 {
+        if self.awaits_metadata {
+            0.0
+        } else if self.wanted_len == 0 {
             1.0
         } else {
             self.wanted_done_len as f64 / self.wanted_len as f64
@@ -110,13 +126,27 @@ impl TorrentStatus {
     }
 }
 
+/// What a torrent is, and which of its pieces are here.
+#[derive(Debug)]
+struct Known {
+    metainfo: Arc<Metainfo>,
+    bits: SharedBits,
+}
+
+impl Known {
+    fn new(metainfo: Arc<Metainfo>) -> Self {
+        Self { bits: SharedBits::new(metainfo.layout().piece_count()), metainfo }
+    }
+}
+
 /// What any thread may read of a torrent, without the engine that keeps it true.
 #[derive(Debug)]
 pub(crate) struct Published {
-    pub(crate) metainfo: Arc<Metainfo>,
+    /// What stands for it until its metadata is here, if a magnet link named it.
+    stand_in: Option<Known>,
+    known: OnceLock<Known>,
     /// The folder that its files go to.
     pub(crate) dir: PathBuf,
-    pub(crate) bits: SharedBits,
     word: AtomicU8,
     error: Mutex<Option<String>>,
     status: RwLock<Arc<TorrentStatus>>,
@@ -125,39 +155,71 @@ pub(crate) struct Published {
 impl Published {
     /// Of a torrent that nothing is known of but its metadata.
     pub(crate) fn new(metainfo: Arc<Metainfo>, dir: &Path) -> Self {
+        let published = Self::without_metadata(metainfo, dir);
+        let known = published.stand_in.map_or_else(OnceLock::new, OnceLock::from);
+        let word = AtomicU8::new(StatusWord::LOADED.bits());
+        Self { stand_in: None, known, word, ..published }
+    }
+
+    /// Of a torrent whose metadata is not here: `stand_in` has its name and its info hash.
+    pub(crate) fn without_metadata(stand_in: Arc<Metainfo>, dir: &Path) -> Self {
         // What is remembered must still be true in another working directory.
         let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
         Self {
-            bits: SharedBits::new(metainfo.layout().piece_count()),
-            word: AtomicU8::new(StatusWord::LOADED.bits()),
+            stand_in: Some(Known::new(stand_in)),
+            known: OnceLock::new(),
+            word: AtomicU8::new(StatusWord::default().bits()),
             error: Mutex::default(),
             status: RwLock::default(),
-            metainfo,
             dir,
         }
     }
 
+    fn known(&self) -> &Known {
+        let known = self.known.get().or(self.stand_in.as_ref());
+        known.expect("there is a stand-in until it is known")
+    }
+
+    /// Whether its metadata is here.
+    pub(crate) fn is_known(&self) -> bool {
+        self.known.get().is_some()
+    }
+
+    /// Its metadata has come. Once only.
+    pub(crate) fn learn(&self, metainfo: Arc<Metainfo>) {
+        let is_first = self.known.set(Known::new(metainfo)).is_ok();
+        assert!(is_first, "metadata comes once");
+    }
+
+    pub(crate) fn metainfo(&self) -> &Arc<Metainfo> {
+        &self.known().metainfo
+    }
+
+    pub(crate) fn bits(&self) -> &SharedBits {
+        &self.known().bits
+    }
+
     /// Where its file is, or the folder of its files.
     pub(crate) fn path(&self) -> PathBuf {
-        let first = self.metainfo.layout().files().first();
+        let first = self.metainfo().layout().files().first();
         let first = first.map(|file| file.path.to_path_buf()).unwrap_or_default();
         self.dir.join(first.components().next().map(Component::as_os_str).unwrap_or_default())
     }
 
     /// Its bytes on the disk. Touches nothing there.
     pub(crate) fn storage(&self, files: Arc<FilePool>, options: &AddOptions) -> Storage {
-        let layout = self.metainfo.layout();
+        let layout = self.metainfo().layout();
         let wanted = wanted_files(layout, &options.priorities);
-        let part_path = self.dir.join(format!(".{}.part", self.metainfo.info_hash()));
+        let part_path = self.dir.join(format!(".{}.part", self.metainfo().info_hash()));
         let options = StorageOptions { preallocate: options.preallocate, wanted, part_path };
         Storage::new(Arc::clone(layout), self.dir.clone(), files, options)
     }
 
     /// A check of these pieces begins: nothing of them is believed any more. Returns each once.
     pub(crate) fn doubt(&self, pieces: impl IntoIterator<Item = PieceIndex>) -> Vec<PieceIndex> {
-        let mut seen = Bitfield::none(self.bits.len());
+        let mut seen = Bitfield::none(self.bits().len());
         let once: Vec<PieceIndex> = pieces.into_iter().filter(|&piece| seen.set(piece)).collect();
-        once.iter().for_each(|&piece| self.bits.clear(piece));
+        once.iter().for_each(|&piece| self.bits().clear(piece));
         once
     }
 

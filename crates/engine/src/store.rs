@@ -34,7 +34,9 @@ pub(crate) enum Change {
     Record(InfoHash, Vec<u8>),
     /// A torrent is of the session, and was added like this.
     Join(Arc<Metainfo>, Vec<u8>),
-    /// It is to be treated otherwise.
+    /// What a torrent is, got from peers.
+    TorrentFile(Arc<Metainfo>),
+    /// It is to be treated otherwise, or is of the session and only its link is known.
     Options(InfoHash, Vec<u8>),
     /// Nothing is to be remembered of it.
     Forget(InfoHash),
@@ -54,7 +56,7 @@ impl Change {
     pub(crate) const fn len(&self) -> usize {
         let bytes = match self {
             Self::Record(_, bytes) | Self::Join(_, bytes) | Self::Options(_, bytes) => bytes.len(),
-            Self::Forget(_) => 0,
+            Self::TorrentFile(_) | Self::Forget(_) => 0,
         };
         bytes + size_of::<Self>()
     }
@@ -155,6 +157,27 @@ impl ResumeStore {
                 None => Ok(None),
             };
             Ok(hashes.iter().map(load).collect())
+        })
+    }
+
+    /// What earlier runs got from peers of a torrent of which only a link is known, and what they verified
+    /// of it. What cannot be used counts as nothing.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub(crate) fn recall(
+        &self,
+        info_hash: &InfoHash,
+    ) -> Result<(Option<Metainfo>, Option<ResumeRecord>), ResumeError> {
+        self.with(|database| {
+            let row = |definition| -> Result<Option<Vec<u8>>, redb::Error> {
+                let Some(table) = table(database, definition)? else { return Ok(None) };
+                Ok(table.get(&info_hash.0)?.map(|bytes| bytes.value().to_vec()))
+            };
+            let file = row(TORRENT_FILES)?.and_then(|bytes| Metainfo::parse(&bytes).ok());
+            let file = file.filter(|metainfo| metainfo.info_hash() == *info_hash);
+            let record = row(TORRENTS)?.and_then(|bytes| ResumeRecord::decode(&bytes));
+            Ok((file, record))
         })
     }
 
@@ -287,7 +310,10 @@ fn apply(database: &Database, changes: &[Change]) -> Result<(), redb::Error> {
                 Change::Join(metainfo, options) => {
                     let hash = metainfo.info_hash().0;
                     members.insert(hash, options.as_slice())?;
-                    files.insert(hash, metainfo.as_bytes())?;
+                    files.insert(hash, &*metainfo.to_file())?;
+                }
+                Change::TorrentFile(metainfo) => {
+                    files.insert(metainfo.info_hash().0, &*metainfo.to_file())?;
                 }
                 Change::Options(hash, options) => _ = members.insert(hash.0, options.as_slice())?,
                 Change::Forget(hash) => {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use reactor::{Reactor, Token};
 use torrent::swarm::{Output, PeerKey, ReadRun, Verdict, VerifyJob};
 use torrent::wire::{Inbox, Message, MessageLimits};
-use torrent::{Bitfield, InfoHash, PeerFault, PieceIndex};
+use torrent::{Bitfield, InfoHash, PeerFault, PieceIndex, Witness};
 
 use crate::buffer::BufferPool;
 use crate::disk::{DiskError, Storage};
@@ -62,7 +62,7 @@ impl Engine {
                 Output::Store(job) => self.store_unverified(id, job, reactor),
                 Output::PieceVerified(piece) => {
                     task.is_dirty = true;
-                    task.published.bits.set(piece);
+                    task.published.bits().set(piece);
                     self.wake(id);
                     self.publish(id, &EventKind::PieceVerified(piece));
                 }
@@ -73,7 +73,14 @@ impl Engine {
                     }
                 }
                 Output::Banned(ip) => self.publish(id, &EventKind::PeerBanned { ip }),
+                Output::WebSeedLied(key) => self.web_seed_lied(id, key, reactor),
                 Output::Completed => self.completed(id, reactor),
+                Output::HashesKnown => self.keep_hashes(id, reactor),
+                Output::Metadata(info) => self.metadata_came(id, &info, reactor),
+                Output::Found => self.dial(id, reactor),
+                Output::Rendezvous(addr) => self.meet(id, addr, reactor),
+                Output::SeenAs { by, ours } => self.seen_as(Witness::Peer(by), ours),
+                Output::DhtNode(addr) => self.add_dht_node(addr, reactor.now()),
             }
         }
         self.note_activity(id);
@@ -91,11 +98,8 @@ impl Engine {
         self.tell_written(torrent, addr, bytes.len());
         if self.subscribers.wants(EventMask::PACKETS) {
             let mut messages = Vec::new();
-            let read = inbox(task.metainfo.layout().piece_count()).received(
-                0,
-                bytes.clone(),
-                &mut messages,
-            );
+            let read =
+                inbox(task.swarm.bitfield_len_max()).received(0, bytes.clone(), &mut messages);
             debug_assert!(read.is_ok(), "what we send makes sense");
             for message in &messages {
                 self.tell_packet(torrent, addr, || Packet::of(message), true);
@@ -199,12 +203,12 @@ impl Engine {
     fn verify(&mut self, id: TaskId, job: VerifyJob, reactor: &mut Reactor<Self>) {
         let Some(task) = self.tasks.get(&id) else { return };
         let storage = Arc::clone(&task.storage);
-        let expected = task.metainfo.piece_hash(job.piece);
+        let check = task.metainfo.piece_check(job.piece);
         let piece_len = task.metainfo.layout().len_of(job.piece);
         let (piece, len, of_swarm) = (job.piece, held_len(&job), task.swarms);
         reactor.offload_on(
             task.disk.data,
-            move || hasher::verify_and_write(&storage, job, piece_len, expected),
+            move || hasher::verify_and_write(&storage, job, piece_len, check),
             move |done, engine, reactor| {
                 let is_present = engine.tasks.get(&id).is_some_and(|task| task.swarms == of_swarm);
                 if is_present {
@@ -333,8 +337,9 @@ impl Engine {
             self.relieve(reactor);
             return None;
         }
+        let in_all = if self.is_limited(token) { self.down.available(now) } else { u64::MAX };
         let task = self.tasks.get_mut(&id)?;
-        let allowance = self.down.available(now).min(task.down.available(now));
+        let allowance = in_all.min(task.down.available(now));
         if allowance < READ_LEN_MIN {
             reactor.pause(token);
             self.waiting_to_read.push_back((id, key, token));
@@ -344,13 +349,13 @@ impl Engine {
         Some(usize::try_from(allowance).unwrap_or(usize::MAX))
     }
 
-    const fn is_memory_short(&self) -> bool {
+    pub(crate) const fn is_memory_short(&self) -> bool {
         self.activity.held_len() >= self.config.limits.memory_max
     }
 
     /// Memory is short: the torrent that holds most, whichever it is and whether or not anything comes
     /// for it, writes some of it.
-    fn relieve(&mut self, reactor: &mut Reactor<Self>) {
+    pub(crate) fn relieve(&mut self, reactor: &mut Reactor<Self>) {
         let may_write = |task: &Task| matches!(task.stage, Stage::Running | Stage::Stopped { .. });
         let is_relievable = |id: &TaskId| {
             self.tasks.get(id).is_some_and(|task| may_write(task) && task.storing.is_empty())
@@ -364,9 +369,18 @@ impl Engine {
         }
     }
 
-    pub(crate) fn spend_reading(&mut self, id: TaskId, count: usize, reactor: &Reactor<Self>) {
+    /// So much has been read of a torrent; `token` is `None` for a web seed.
+    pub(crate) fn spend_reading(
+        &mut self,
+        id: TaskId,
+        token: Option<Token>,
+        count: usize,
+        reactor: &Reactor<Self>,
+    ) {
         let now = reactor.now();
-        self.down.take(now, count as u64);
+        if token.is_none_or(|token| self.is_limited(token)) {
+            self.down.take(now, count as u64);
+        }
         if let Some(task) = self.tasks.get_mut(&id) {
             task.down.take(now, count as u64);
         }
@@ -374,6 +388,9 @@ impl Engine {
 
     /// If memory is free again, lets connections go on that waited for it; if not, has more written.
     pub(crate) fn resume_reading(&mut self, reactor: &mut Reactor<Self>) {
+        if !self.is_memory_short() {
+            self.resume_web_seeds(reactor);
+        }
         if self.waiting_for_disk.is_empty() {
             return;
         }
@@ -396,11 +413,12 @@ impl Engine {
     }
 
     /// Wakes those who wait for allowance, soon.
-    fn start_throttle(&mut self, reactor: &mut Reactor<Self>) {
+    pub(crate) fn start_throttle(&mut self, reactor: &mut Reactor<Self>) {
         if self.throttle.is_none() {
             let at = reactor.now() + THROTTLE_TICK;
             self.throttle = Some(reactor.add_timer(at, |engine, reactor| {
                 engine.throttle = None;
+                engine.resume_web_seeds(reactor);
                 for (id, key, token) in std::mem::take(&mut engine.waiting_to_read) {
                     engine.let_read(id, key, token, reactor);
                 }
@@ -420,18 +438,21 @@ impl Engine {
     pub(crate) fn pump_uploads(&mut self, id: TaskId, key: PeerKey, reactor: &mut Reactor<Self>) {
         let now = reactor.now();
         loop {
-            let Some(task) = self.tasks.get_mut(&id) else { return };
+            let Some(task) = self.tasks.get(&id) else { return };
             if !task.is_moving() || !task.swarm.has_requests(key) {
                 return;
             }
             let Some(&token) = task.connections.get(&key) else { return };
+            let is_limited = self.is_limited(token);
+            let Some(task) = self.tasks.get_mut(&id) else { return };
             let reading = task.reading.get(&key).copied().unwrap_or(0);
             if reactor.queued(token) + reading >= UPLOAD_HIGH {
                 return;
             }
-            let allowance = self.up.available(now).min(task.up.available(now));
+            let in_all = if is_limited { self.up.available(now) } else { u64::MAX };
+            let allowance = in_all.min(task.up.available(now));
             // Nobody overtakes those who wait for the same allowance.
-            let is_shared = self.config.limits.upload.is_some();
+            let is_shared = is_limited && self.up.rate().is_some();
             let is_rival = |(other, _): &(TaskId, PeerKey)| is_shared || *other == id;
             let is_queue = self.throttle.is_some() && self.waiting_to_send.iter().any(is_rival);
             if allowance < SEND_LEN_MIN || is_queue {
@@ -443,7 +464,9 @@ impl Engine {
             }
             let len_max = allowance.min(DISK_BUFFER_LEN as u64) as u32;
             let Some(run) = task.swarm.next_read(key, len_max) else { return };
-            self.up.take(now, u64::from(run.span.len));
+            if is_limited {
+                self.up.take(now, u64::from(run.span.len));
+            }
             task.up.take(now, u64::from(run.span.len));
             *task.reading.entry(key).or_default() += run.span.len as usize;
             let (storage, of_swarm) = (Arc::clone(&task.storage), task.swarms);
@@ -492,12 +515,9 @@ impl Engine {
     }
 }
 
-/// What cuts messages of a torrent of so many pieces out of a stream.
-pub(crate) fn inbox(piece_count: u32) -> Inbox {
-    Inbox::new(MessageLimits {
-        bitfield_len: piece_count.div_ceil(8) as usize,
-        ..MessageLimits::default()
-    })
+/// What cuts messages out of a stream, bitfields of up to so many bytes among them.
+pub(crate) fn inbox(bitfield_len: usize) -> Inbox {
+    Inbox::new(MessageLimits { bitfield_len, ..MessageLimits::default() })
 }
 
 /// Queues bytes for a peer. If the connection is over, its handler is about to hear of it.
@@ -515,16 +535,27 @@ fn held_len(job: &VerifyJob) -> u64 {
 
 /// On a disk thread.
 fn read_span(storage: &Storage, buffers: &BufferPool, run: ReadRun) -> Result<Bytes, DiskError> {
-    let len = run.span.len as usize;
+    let (len, span) = (run.span.len as usize, run.span);
+    // What is asked for behind the end of a file that begins with a piece of its own is zeros.
+    let here =
+        storage.layout().len_of(span.piece).saturating_sub(span.offset).min(span.len) as usize;
     let mut buffer = buffers.take();
     match buffer.as_mut().get_mut(..len) {
-        Some(space) => storage.read_into(run.span.piece, run.span.offset, space)?,
-        None => return storage.read(run.span.piece, run.span.offset, run.span.len),
+        Some(space) => {
+            let (space, behind) = space.split_at_mut(here);
+            storage.read_into(span.piece, span.offset, space)?;
+            behind.fill(0);
+        }
+        None => {
+            let mut data = vec![0; len];
+            storage.read_into(span.piece, span.offset, &mut data[..here])?;
+            return Ok(data.into());
+        }
     }
     Ok(buffer.freeze(len))
 }
 
-const READ_LEN_MIN: u64 = 1024;
+pub(crate) const READ_LEN_MIN: u64 = 1024;
 /// Well above what we read ahead for a peer: only answers to a flood of small questions get there.
 const QUEUED_MAX: usize = 4 * UPLOAD_HIGH;
 /// A block goes out whole, so the allowance must have grown to the size of one.

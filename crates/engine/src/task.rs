@@ -13,14 +13,16 @@ use torrent::metainfo::{FileLayout, Metainfo};
 use torrent::rate::TokenBucket;
 use torrent::swarm::{PeerKey, Swarm, VerifyJob};
 use torrent::tracker::{Announcer, TrackerState};
-use torrent::{Bitfield, InfoHash, PieceIndex};
+use torrent::{BLOCK_LEN, Bitfield, InfoHash, PieceIndex};
 
 use crate::check_queue::DiskTraits;
 use crate::disk::{Crew, FileStamp, Storage};
 use crate::engine::all_pieces;
+use crate::magnet::Named;
 use crate::resume_data::Asker;
 use crate::status::{Published, TorrentState, TorrentStatus};
 use crate::status_word::StatusWord;
+use crate::web_seed::WebSources;
 
 /// A torrent of this session. Never used again for another, even of the same info hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +33,9 @@ pub(crate) struct TaskId(pub(crate) u64);
 pub(crate) enum Stage {
     /// It is asked what is remembered, and how the files look.
     Opening,
+    /// Its metadata is awaited from peers, or has come and the files are being looked at. Its flags have
+    /// STARTED.
+    Fetching,
     /// What is on disk is hashed.
     Checking(Check),
     /// Downloading or seeding; its flags have STARTED.
@@ -97,6 +102,9 @@ pub(crate) struct Task {
     pub(crate) resume_file: Option<PathBuf>,
     /// Those who wait for its resume data.
     pub(crate) resume_askers: Vec<Asker>,
+    /// What the link that named it says, until its metadata is here and its files are being looked at.
+    pub(crate) named: Option<Box<Named>>,
+    /// Until then, what stands for it.
     pub(crate) metainfo: Arc<Metainfo>,
     pub(crate) storage: Arc<Storage>,
     pub(crate) disk: DiskPools,
@@ -120,11 +128,18 @@ pub(crate) struct Task {
     /// Which brain it has by now: what the disk says to an earlier one's wishes does not count.
     pub(crate) swarms: u64,
     pub(crate) swarm: Swarm,
+    /// Addresses of web seeds beside those that it names.
+    pub(crate) web_seed_urls: Vec<String>,
+    pub(crate) web_seeds: WebSources,
+    /// How many there have been.
+    pub(crate) web_seeds_ever: u32,
     pub(crate) announcer: Announcer,
     pub(crate) announce_timer: Option<TimerId>,
     pub(crate) connections: BTreeMap<PeerKey, Token>,
     /// It would dial, were there room; it is in the queue.
     pub(crate) is_waiting_to_dial: bool,
+    /// When a peer last gave way to one that was to be dialled.
+    pub(crate) turned_over_at: Option<Instant>,
     /// Wakes it when somebody may be dialled again.
     pub(crate) dial_timer: Option<TimerId>,
     /// Connections that have not shaken hands yet.
@@ -171,8 +186,9 @@ impl Task {
         self.metainfo.info_hash()
     }
 
+    /// Whether it has peers, or may have.
     pub(crate) const fn is_running(&self) -> bool {
-        matches!(self.stage, Stage::Running)
+        matches!(self.stage, Stage::Running | Stage::Fetching)
     }
 
     /// What was asked for last.
@@ -185,14 +201,26 @@ impl Task {
         self.is_running() && !self.flags.contains(StatusWord::PAUSED)
     }
 
+    /// Whether all is here that is wanted, and something that is not wanted is missing (BEP 21).
+    pub(crate) fn is_partial_seed(&self) -> bool {
+        self.is_running() && self.swarm.is_completed() && !self.swarm.have().is_all()
+    }
+
     pub(crate) fn state(&self) -> TorrentState {
         match &self.stage {
             Stage::Opening => TorrentState::Checking { done: 0, total: 0 },
+            Stage::Fetching if self.published.is_known() => {
+                TorrentState::Checking { done: 0, total: 0 }
+            }
             Stage::Checking(check) => TorrentState::Checking {
                 done: check.total - check.unseen.count(),
                 total: check.total,
             },
-            Stage::Running if !self.is_moving() => TorrentState::Paused,
+            Stage::Running | Stage::Fetching if !self.is_moving() => TorrentState::Paused,
+            Stage::Fetching => {
+                let (done, total) = self.swarm.metadata_progress().unwrap_or_default();
+                TorrentState::FetchingMetadata { done, total }
+            }
             Stage::Running if self.swarm.is_completed() => TorrentState::Seeding,
             Stage::Running => TorrentState::Downloading,
             Stage::Failed(failure) => TorrentState::Failed(failure.why.clone()),
@@ -207,17 +235,20 @@ impl Task {
         match self.stage {
             Stage::Checking(_) => self.flags.with(StatusWord::CHECKING),
             Stage::Failed(_) => self.flags.with(StatusWord::ERROR),
-            Stage::Opening | Stage::Running | Stage::Stopped { .. } | Stage::Ended { .. } => {
-                self.flags
-            }
+            Stage::Opening
+            | Stage::Fetching
+            | Stage::Running
+            | Stage::Stopped { .. }
+            | Stage::Ended { .. } => self.flags,
         }
     }
 
     /// The pieces that are here. During a check the brain does not know.
     pub(crate) fn have(&self) -> Cow<'_, Bitfield> {
         match self.stage {
-            Stage::Checking(_) => Cow::Owned(self.published.bits.snapshot()),
+            Stage::Checking(_) => Cow::Owned(self.published.bits().snapshot()),
             Stage::Opening
+            | Stage::Fetching
             | Stage::Running
             | Stage::Stopped { .. }
             | Stage::Failed(_)
@@ -262,17 +293,24 @@ impl Task {
         let have = self.swarm.have();
         match &self.stage {
             // Whatever broke may have taken verified data with it.
-            Stage::Failed(Failure { was_checking: true, .. }) => all_pieces(have.len()).collect(),
             Stage::Failed(Failure { was_checking: false, .. }) => have.iter().collect(),
             Stage::Stopped { doubtful } => doubtful.clone(),
             // What an earlier run verified has yet to be heard of, and nobody will ask again.
-            Stage::Opening => all_pieces(have.len()).collect(),
+            Stage::Opening
+            | Stage::Fetching
+            | Stage::Failed(Failure { was_checking: true, .. }) => {
+                all_pieces(self.metainfo.layout().piece_count()).collect()
+            }
             Stage::Checking(_) | Stage::Running | Stage::Ended { .. } => Vec::new(),
         }
     }
 
     /// Bytes that are wanted and missing, as trackers are told.
     pub(crate) fn left(&self) -> u64 {
+        if !self.published.is_known() {
+            // Something: to trackers, who lacks nothing is a seed.
+            return u64::from(BLOCK_LEN);
+        }
         let (wanted, here) = self.wanted_lens();
         wanted - here
     }
@@ -281,21 +319,14 @@ impl Task {
         let layout = self.metainfo.layout();
         let have = &*self.have();
         let (wanted_len, wanted_done_len) = self.wanted_lens_of(have);
-        let last = PieceIndex(layout.piece_count().saturating_sub(1));
-        let done_len = match have.count() {
-            0 => 0,
-            count => {
-                let short =
-                    if have.has(last) { layout.piece_len() - layout.len_of(last) } else { 0 };
-                u64::from(count) * u64::from(layout.piece_len()) - u64::from(short)
-            }
-        };
+        let done_len = layout.len_of_all(have);
         let download_rate = self.swarm.download_rate(now);
         let missing = wanted_len - wanted_done_len;
         let eta = (missing > 0 && download_rate > 0)
             .then(|| Duration::from_secs(missing / download_rate));
         TorrentStatus {
             name: self.metainfo.name().to_owned(),
+            awaits_metadata: !self.published.is_known(),
             state: self.state(),
             total_len: layout.total_len(),
             wanted_len,
@@ -312,6 +343,8 @@ impl Task {
             seeds_connected: self.swarm.seed_count(),
             peers_max: self.peers_max,
             peers_known: self.swarm.known.len(),
+            web_seeds_active: self.web_seeds_active(),
+            web_seed_trouble: self.web_seed_trouble(now),
             eta,
             tracker_trouble: self.tracker_trouble(),
             seeding_for: self

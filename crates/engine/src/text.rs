@@ -70,11 +70,13 @@ impl Display for Torrent {
             "trackers",
             trackers.iter().map(|one| format!("tier {}: {one}, {}", one.tier + 1, one.state)),
         )?;
+        let web_seeds = self.web_seeds().unwrap_or_default();
+        rows(f, "web seeds", web_seeds.iter().map(|one| format!("{one}, {}", one.state)))?;
         let peers: Vec<_> =
             self.peers().unwrap_or_default().iter().filter_map(Peer::status).collect();
         rows(f, "peers", peers.iter().map(|peer| format!("{peer}, has {}", peer.pieces_have)))?;
         let priorities: Vec<u8> = files.iter().map(|file| file.priority).collect();
-        let wanted = piece_priorities(self.metainfo().layout(), &priorities);
+        let wanted = piece_priorities(self.published().metainfo().layout(), &priorities);
         let open = peers.iter().filter_map(|peer| peer.piece).collect::<Vec<_>>();
         let map =
             map(&have, |piece| wanted.get(piece.index()).is_some_and(|&wanted| wanted > 0), &open);
@@ -149,6 +151,10 @@ impl Display for TorrentState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Checking { done, total } => return write!(f, "checking, {done} of {total}"),
+            Self::FetchingMetadata { total: 0, .. } => "looking for metadata",
+            Self::FetchingMetadata { done, total } => {
+                return write!(f, "fetching metadata, {done} of {total} bytes");
+            }
             Self::Downloading => "downloading",
             Self::Seeding => "seeding",
             Self::Paused => "paused",

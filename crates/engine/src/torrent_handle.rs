@@ -41,6 +41,9 @@ pub enum CheckError {
     /// It was an orphan and belongs to a session now: its handle there can check it.
     #[error("it belongs to a session")]
     Attached,
+    /// Its metadata is not here yet: there is nothing to check.
+    #[error("its metadata is not here yet")]
+    NoMetadata,
     /// The session has ended, or the torrent was removed from it.
     #[error(transparent)]
     Gone(#[from] Gone),
@@ -57,17 +60,17 @@ impl Torrent {
 
     /// Its name among machines.
     pub fn info_hash(&self) -> InfoHash {
-        self.published.metainfo.info_hash()
+        self.published.metainfo().info_hash()
     }
 
-    /// All that its torrent file says.
-    pub fn metainfo(&self) -> &Metainfo {
-        &self.published.metainfo
+    /// All that its torrent file says; `None` until its metadata is here, if a magnet link named it.
+    pub fn metainfo(&self) -> Option<&Metainfo> {
+        self.published.is_known().then(|| self.published.metainfo().as_ref())
     }
 
-    /// Its name among people.
+    /// Its name among people: what the magnet link says, until its metadata is here.
     pub fn name(&self) -> &str {
-        self.published.metainfo.name()
+        self.published.metainfo().name()
     }
 
     /// Where its file is, or the folder of its files: an absolute path.
@@ -75,14 +78,14 @@ impl Torrent {
         self.published.path()
     }
 
-    /// Bytes of all its files.
+    /// Bytes of all its files; 0 until its metadata is here, as for its pieces.
     pub fn size(&self) -> u64 {
-        self.published.metainfo.layout().total_len()
+        self.published.metainfo().layout().total_len()
     }
 
     /// How many pieces it has.
     pub fn piece_count(&self) -> u32 {
-        self.published.bits.len()
+        self.published.bits().len()
     }
 
     /// How it stands.
@@ -103,17 +106,19 @@ impl Torrent {
     /// Which pieces are here and verified, as of now. A check begins with none, and they come back as
     /// they are found.
     pub fn bitfield(&self) -> Bitfield {
-        self.published.bits.snapshot()
+        self.published.bits().snapshot()
     }
 
     /// Whether a piece is here and verified.
     pub fn has(&self, piece: PieceIndex) -> bool {
-        self.published.bits.has(piece)
+        self.published.bits().has(piece)
     }
 
-    /// Whether all that is wanted is here; `false` while it is checked.
+    /// Whether all that is wanted is here; `false` while it is checked, or it is not known what that is.
     pub fn is_complete(&self) -> bool {
-        !self.status_word().contains(StatusWord::CHECKING) && self.left() == 0
+        self.published.is_known()
+            && !self.status_word().contains(StatusWord::CHECKING)
+            && self.left() == 0
     }
 
     /// Payload from peers, in bytes, over all runs.
@@ -245,6 +250,21 @@ impl Torrent {
         })
     }
 
+    /// Begins or ends super seeding (BEP 16), see [`AddOptions::super_seeding`](crate::AddOptions::super_seeding).
+    /// Peers that are connected already go on seeing everything.
+    ///
+    /// # Errors
+    /// If the session has ended.
+    pub fn set_super_seeding(&self, is_wanted: bool) -> Result<(), Gone> {
+        self.tell(move |engine, id, reactor| {
+            if let Some(task) = engine.tasks.get_mut(&id) {
+                task.swarm.set_super_seeding(is_wanted);
+                engine.drain(id, reactor);
+                engine.remember_options(id, reactor);
+            }
+        })
+    }
+
     /// Changes what is wanted: a priority for each file, 0 to 7. A list of another length changes
     /// nothing.
     ///
@@ -295,15 +315,19 @@ mod tests {
     use torrent::metainfo::create::Builder;
 
     use super::*;
+    use crate::dht::DhtConfig;
     use crate::disk::Crew;
     use crate::settings::{AddOptions, CheckSettings, ListenConfig, SessionConfig};
-    use crate::{EventKind, Session};
+    use crate::{EventKind, NatConfig, Session};
 
     /// A session with one thread that hashes, and a torrent of one piece that is not there.
     fn session_and_torrent(dir: &Path) -> (Session, Torrent) {
         let session = Session::start(SessionConfig {
             listen: ListenConfig { ports: vec![0..=0], ..SessionConfig::default().listen },
             check: CheckSettings { threads: 1, ..CheckSettings::default() },
+            lsd: false,
+            nat: NatConfig::OFF,
+            dht: DhtConfig::off(),
             ..SessionConfig::default()
         })
         .expect("started");

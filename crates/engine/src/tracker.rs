@@ -4,16 +4,20 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use reactor::{Reactor, TimerId};
-use torrent::Rng;
+use torrent::locality::is_local;
+use torrent::proxy::Target;
 use torrent::swarm::Source;
 use torrent::tracker::{
     AnnounceEvent, AnnounceReply, AnnounceRequest, AnnouncerOutput, RequestId, ScrapeEntry,
     TrackerFault, TrackerRequest, UdpOutput, UdpTracker, UdpUrl, http,
 };
+use torrent::{Rng, Witness};
 
 use crate::engine::Engine;
 use crate::event::{EventKind, EventMask, FilterPoint};
 use crate::http::{Http, HttpError};
+use crate::http_client::{Family, Reach};
+use crate::relay::no_datagrams;
 use crate::task::{Task, TaskId};
 
 /// A conversation with a UDP tracker.
@@ -21,7 +25,8 @@ use crate::task::{Task, TaskId};
 pub(crate) struct UdpExchange {
     number: u64,
     question: Question,
-    addr: SocketAddr,
+    /// A name only if the proxy looks it up.
+    target: Target,
     core: UdpTracker,
     timer: Option<TimerId>,
 }
@@ -33,6 +38,9 @@ struct Question {
     url: String,
     /// `None` for a scrape.
     announce: Option<(RequestId, AnnounceEvent)>,
+    /// It goes along with another that counts: the second name of a hybrid torrent, or the same over the other
+    /// family of addresses, as BEP 7 has it. Of its answer the peers are taken, and nothing else.
+    is_extra: bool,
 }
 
 /// What a tracker says.
@@ -47,14 +55,19 @@ impl Engine {
     /// Sends what is due to the trackers of a torrent, and comes back when more is.
     pub(crate) fn drive_trackers(&mut self, id: TaskId, reactor: &mut Reactor<Self>) {
         let now = reactor.now();
+        let port = self.announced_port();
         while let Some(task) = self.tasks.get_mut(&id) {
             let Some(output) = task.announcer.poll_output(now) else { break };
             match output {
                 AnnouncerOutput::Announce { id: request, url, event, tracker_id, numwant } => {
+                    let event = match event {
+                        AnnounceEvent::None if task.is_partial_seed() => AnnounceEvent::Paused,
+                        event => event,
+                    };
                     let announce = AnnounceRequest {
                         info_hash: task.info_hash(),
                         peer_id: self.peer_id,
-                        port: self.port.unwrap_or(0),
+                        port,
                         uploaded: task.this_run.1 + task.swarm.uploaded(),
                         downloaded: task.this_run.0 + task.swarm.downloaded(),
                         left: task.left(),
@@ -63,16 +76,30 @@ impl Engine {
                         key: self.key,
                         tracker_id,
                     };
-                    let question = Question { id, url, announce: Some((request, event)) };
-                    self.ask_tracker(
-                        question,
-                        TrackerRequest::Announce(Box::new(announce)),
-                        reactor,
-                    );
+                    let second = task.metainfo.info_hashes().on_the_wire().nth(1);
+                    let second = second.map(|info_hash| AnnounceRequest {
+                        info_hash,
+                        tracker_id: None,
+                        ..announce.clone()
+                    });
+                    let question = Question {
+                        id,
+                        url: url.clone(),
+                        announce: Some((request, event)),
+                        is_extra: false,
+                    };
+                    let first = TrackerRequest::Announce(Box::new(announce));
+                    self.ask_tracker(question, first, reactor);
+                    if let Some(second) = second {
+                        let question = Question { id, url, announce: None, is_extra: true };
+                        let second = TrackerRequest::Announce(Box::new(second));
+                        self.ask_tracker(question, second, reactor);
+                    }
                 }
                 AnnouncerOutput::Scrape { url } => {
                     let request = TrackerRequest::Scrape(vec![task.info_hash()]);
-                    self.ask_tracker(Question { id, url, announce: None }, request, reactor);
+                    let question = Question { id, url, announce: None, is_extra: false };
+                    self.ask_tracker(question, request, reactor);
                 }
                 AnnouncerOutput::Peers(addrs) => {
                     self.add_addresses(id, &addrs, Source::Tracker, reactor);
@@ -102,7 +129,7 @@ impl Engine {
     ) {
         let scheme = question.url.split(':').next().unwrap_or_default().to_ascii_lowercase();
         match scheme.as_str() {
-            "http" | "https" if self.has_filter() => {
+            "http" | "https" if self.has_filter() && self.proxy_of_trackers().is_none() => {
                 self.ask_by_http_if_allowed(question, request, reactor);
             }
             "http" | "https" => self.ask_by_http(question, request, reactor),
@@ -123,7 +150,7 @@ impl Engine {
             let fault = TrackerFault::Unreachable("not a valid address".to_owned());
             return self.answer_later(question, Err(fault), reactor);
         };
-        reactor.resolve(&host, port, move |found, engine, reactor| {
+        self.resolve(&host, port, reactor, move |found, engine, reactor| {
             let addrs = found.map_err(|error| TrackerFault::Unreachable(error.to_string()));
             let allowed = addrs.and_then(|addrs| {
                 let is_allowed = addrs.iter().all(|&addr| engine.may_ask(&question, addr));
@@ -148,6 +175,27 @@ impl Engine {
         request: TrackerRequest,
         reactor: &mut Reactor<Self>,
     ) {
+        let is_announce = matches!(request, TrackerRequest::Announce(_));
+        if is_announce && self.has_both_families() && self.proxy_of_trackers().is_none() {
+            let extra = Question { is_extra: true, ..question.clone() };
+            self.ask_by_http_over(Family::Second, extra, request.clone(), reactor);
+        }
+        self.ask_by_http_over(Family::First, question, request, reactor);
+    }
+
+    /// Whether we are to be reached over IPv4 and over IPv6.
+    fn has_both_families(&self) -> bool {
+        let has = |is_ipv4| self.udp.iter().any(|(local, _)| local.is_ipv4() == is_ipv4);
+        has(true) && has(false)
+    }
+
+    fn ask_by_http_over(
+        &mut self,
+        family: Family,
+        question: Question,
+        request: TrackerRequest,
+        reactor: &mut Reactor<Self>,
+    ) {
         let (url, patience) = match &request {
             TrackerRequest::Announce(announce) => {
                 (Some(http::announce_url(&question.url, announce)), patience(announce.event))
@@ -161,11 +209,12 @@ impl Engine {
             return self.answer_later(question, Err(fault), reactor);
         };
         let (remote, asked) = (reactor.remote(), question.clone());
+        let reach = self.reach(question.id, &question.url);
         let http = match self.http() {
             Ok(http) => http,
-            Err(fault) => return self.answer_later(question, Err(fault), reactor),
+            Err(error) => return self.answer_later(question, Err(fault(error)), reactor),
         };
-        http.get(&url, http::REPLY_LEN_MAX, patience, move |body| {
+        http.get(&url, reach, family, http::REPLY_LEN_MAX, patience, move |body| {
             let read_len = body.as_ref().ok().map(Vec::len);
             let answer = body.map_err(fault).and_then(|body| match &request {
                 TrackerRequest::Announce(_) => http::parse_announce(&body).map(Answer::Announced),
@@ -198,15 +247,15 @@ impl Engine {
 
     /// Something came from a tracker or went there.
     fn tell_contact(&self, question: &Question, kind: impl FnOnce(String) -> EventKind) {
-        if self.subscribers.wants(EventMask::TRACKER_TRANSFER) {
+        if self.subscribers.wants(EventMask::TRACKER_TRANSFER) && !question.is_extra {
             self.publish(question.id, &kind(question.url.clone()));
         }
     }
 
-    fn http(&mut self) -> Result<&Http, TrackerFault> {
+    pub(crate) fn http(&mut self) -> Result<&Http, HttpError> {
         if self.http.is_none() {
-            let http = Http::new(&self.config.user_agent, self.config.listen.bind);
-            self.http = Some(http.map_err(|error| TrackerFault::Unreachable(error.to_string()))?);
+            let http = Http::new(self.config.http_options());
+            self.http = Some(http.map_err(|error| HttpError::Unreachable(error.to_string()))?);
         }
         Ok(self.http.as_ref().expect("just made"))
     }
@@ -221,31 +270,69 @@ impl Engine {
             let fault = TrackerFault::Unreachable("not a valid address".to_owned());
             return self.answer_later(question, Err(fault), reactor);
         };
-        reactor.resolve(&host, port, move |found, engine, reactor| {
+        if self.proxy_of_trackers().is_some() && self.has_relay(reactor.now()) {
+            return match Target::new(&host, port) {
+                Ok(target) => self.begin_udp(question, request, target, url_data, reactor),
+                Err(error) => {
+                    let fault = TrackerFault::Unreachable(error.to_string());
+                    self.answer_later(question, Err(fault), reactor);
+                }
+            };
+        }
+        if self.config.is_strictly_proxied() {
+            let fault = TrackerFault::Unreachable(no_datagrams().to_string());
+            return self.answer_later(question, Err(fault), reactor);
+        }
+        let reach = self.reach(question.id, &question.url);
+        self.resolve(&host, port, reactor, move |found, engine, reactor| {
             let found = found.map_err(|error| TrackerFault::Unreachable(error.to_string()));
+            let may_ask = |addr: SocketAddr| {
+                if reach == Reach::World && is_local(addr.ip()) {
+                    return Err(fault(HttpError::Local));
+                }
+                if engine.may_ask(&question, addr) { Ok(addr) } else { Err(filtered()) }
+            };
             let reachable = found.and_then(|addrs| {
-                let ours = |addr: &SocketAddr| {
+                let ours = |addr: &&SocketAddr| {
                     engine.udp.iter().any(|(local, _)| local.is_ipv4() == addr.is_ipv4())
                 };
-                let addr = addrs.into_iter().find(ours);
+                let addr = addrs.iter().find(ours).copied();
                 let addr = addr.ok_or_else(|| {
                     TrackerFault::Unreachable("no address of a family that we have".to_owned())
                 })?;
-                if engine.may_ask(&question, addr) { Ok(addr) } else { Err(filtered()) }
+                let is_other = |other: &&SocketAddr| other.is_ipv4() != addr.is_ipv4();
+                let second = addrs.iter().filter(is_other).find(ours).copied();
+                Ok((may_ask(addr)?, second.and_then(|second| may_ask(second).ok())))
             });
             match reachable {
-                Ok(addr) => {
-                    let now = reactor.now();
-                    let rng = Rng::from_seed(engine.rng.u64());
-                    let core = UdpTracker::new(now, rng, request, addr.is_ipv6(), url_data);
-                    let number = engine.rng.u64();
-                    let exchange = UdpExchange { number, question, addr, core, timer: None };
-                    engine.udp_exchanges.push(exchange);
-                    engine.drive_udp(engine.udp_exchanges.len() - 1, reactor);
+                Ok((addr, second)) => {
+                    let is_announce = matches!(request, TrackerRequest::Announce(_));
+                    if let Some(second) = second.filter(|_| is_announce) {
+                        let extra = Question { is_extra: true, ..question.clone() };
+                        let (request, target) = (request.clone(), Target::Addr(second));
+                        engine.begin_udp(extra, request, target, url_data.clone(), reactor);
+                    }
+                    engine.begin_udp(question, request, Target::Addr(addr), url_data, reactor);
                 }
                 Err(fault) => engine.tracker_answered(&question, Err(fault), reactor),
             }
         });
+    }
+
+    fn begin_udp(
+        &mut self,
+        question: Question,
+        request: TrackerRequest,
+        target: Target,
+        url_data: Vec<u8>,
+        reactor: &mut Reactor<Self>,
+    ) {
+        let rng = Rng::from_seed(self.rng.u64());
+        let is_ipv6 = matches!(target, Target::Addr(addr) if addr.is_ipv6());
+        let core = UdpTracker::new(reactor.now(), rng, request, is_ipv6, url_data);
+        let number = self.rng.u64();
+        self.udp_exchanges.push(UdpExchange { number, question, target, core, timer: None });
+        self.drive_udp(self.udp_exchanges.len() - 1, reactor);
     }
 
     /// A datagram came from somewhere: if a tracker is expected to answer from there, it is for it.
@@ -256,11 +343,17 @@ impl Engine {
         reactor: &mut Reactor<Self>,
     ) {
         for at in (0..self.udp_exchanges.len()).rev() {
-            if self.udp_exchanges[at].addr == from {
+            // Where the proxy found the name nobody knows; the transaction's number tells whose an answer is.
+            let is_for_it = match &self.udp_exchanges[at].target {
+                Target::Addr(addr) => *addr == from,
+                Target::Name(..) => true,
+            };
+            if is_for_it {
                 let len = data.len();
                 let question = &self.udp_exchanges[at].question;
                 self.tell_contact(question, |url| EventKind::TrackerRead { url, len });
                 let exchange = &mut self.udp_exchanges[at];
+                exchange.core.set_ipv6(from.is_ipv6());
                 exchange.core.handle_datagram(reactor.now(), data);
                 self.drive_udp(at, reactor);
             }
@@ -269,17 +362,15 @@ impl Engine {
 
     /// Sends what a conversation has to say, and ends it when it is over.
     fn drive_udp(&mut self, at: usize, reactor: &mut Reactor<Self>) {
-        let exchange = &mut self.udp_exchanges[at];
-        let addr = exchange.addr;
+        let target = self.udp_exchanges[at].target.clone();
+        let is_proxied = self.proxy_of_trackers().is_some();
         let (mut outcome, mut sent_lens) = (None, Vec::new());
-        while let Some(output) = exchange.core.poll_output() {
+        while let Some(output) = self.udp_exchanges[at].core.poll_output() {
             match output {
                 UdpOutput::Transmit(datagram) => {
-                    let socket =
-                        self.udp.iter().find(|(local, _)| local.is_ipv4() == addr.is_ipv4());
-                    let sent = socket.map(|(_, token)| reactor.send_to(*token, addr, &datagram));
                     sent_lens.push(datagram.len());
-                    if let Some(Err(error)) = sent {
+                    let sent = self.send_to_target(&target, is_proxied, &datagram, reactor);
+                    if let Err(error) = sent {
                         outcome = Some(Err(TrackerFault::Unreachable(error.to_string())));
                     }
                 }
@@ -290,7 +381,7 @@ impl Engine {
                 UdpOutput::Failed(fault) => outcome = Some(Err(fault)),
             }
         }
-        if let Some(before) = exchange.timer.take() {
+        if let Some(before) = self.udp_exchanges[at].timer.take() {
             reactor.cancel_timer(before);
         }
         for len in sent_lens {
@@ -321,6 +412,20 @@ impl Engine {
         self.drive_udp(at, reactor);
     }
 
+    /// The proxy that was to carry what trackers are asked carries nothing any more.
+    pub(crate) fn fail_udp_exchanges(&mut self, reactor: &mut Reactor<Self>) {
+        if self.proxy_of_trackers().is_none() {
+            return;
+        }
+        for exchange in std::mem::take(&mut self.udp_exchanges) {
+            if let Some(timer) = exchange.timer {
+                reactor.cancel_timer(timer);
+            }
+            let fault = TrackerFault::Unreachable(no_datagrams().to_string());
+            self.answer_later(exchange.question, Err(fault), reactor);
+        }
+    }
+
     /// In the next turn, so that no answer comes before its question is done.
     fn answer_later(
         &self,
@@ -339,7 +444,13 @@ impl Engine {
         answer: Result<Answer, TrackerFault>,
         reactor: &mut Reactor<Self>,
     ) {
-        let Question { id, url, announce } = question;
+        let Question { id, url, announce, is_extra } = question;
+        if *is_extra {
+            if let Ok(Answer::Announced(reply)) = answer {
+                self.add_addresses(*id, &reply.peers, Source::Tracker, reactor);
+            }
+            return;
+        }
         let Some(task) = self.tasks.get_mut(id) else { return };
         let now = reactor.now();
         match (announce, answer) {
@@ -352,10 +463,14 @@ impl Engine {
                     interval: reply.interval,
                 };
                 let warning = reply.warning.clone();
+                let seen_as = reply.external_ip;
                 task.announcer.handle_reply(now, *request, Ok(reply));
                 self.publish(*id, &answered);
                 if let Some(warning) = warning {
                     self.publish(*id, &EventKind::TrackerWarned { url: url.clone(), warning });
+                }
+                if let (Some(ours), Some((host, _))) = (seen_as, http_host(url)) {
+                    self.seen_as(Witness::Tracker(host), ours);
                 }
             }
             (Some((request, _)), Err(fault)) => {
@@ -381,7 +496,7 @@ impl Engine {
                 task.announcer.handle_scrape(url, Ok(counts.unwrap_or_default()));
             }
             (None, Err(fault)) => task.announcer.handle_scrape(url, Err(fault)),
-            (Some(_), Ok(Answer::Scraped(_))) | (None, Ok(Answer::Announced(_))) => {}
+            (None, Ok(Answer::Announced(_))) | (Some(_), Ok(Answer::Scraped(_))) => {}
         }
         self.wake(*id);
         self.drive_trackers(*id, reactor);
@@ -390,7 +505,7 @@ impl Engine {
 }
 
 /// The host and port of an http or https address.
-fn http_host(url: &str) -> Option<(String, u16)> {
+pub(crate) fn http_host(url: &str) -> Option<(String, u16)> {
     let url = reqwest::Url::parse(url).ok()?;
     let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
     Some((host, url.port_or_known_default()?))
@@ -404,14 +519,18 @@ fn filtered() -> TrackerFault {
 const fn patience(event: AnnounceEvent) -> Duration {
     match event {
         AnnounceEvent::Stopped => Duration::from_secs(3),
-        AnnounceEvent::None | AnnounceEvent::Started | AnnounceEvent::Completed => {
-            Duration::from_secs(30)
-        }
+        AnnounceEvent::None
+        | AnnounceEvent::Started
+        | AnnounceEvent::Completed
+        | AnnounceEvent::Paused => Duration::from_secs(30),
     }
 }
 
 fn fault(error: HttpError) -> TrackerFault {
     match error {
+        error @ (HttpError::Local | HttpError::OneFamily) => {
+            TrackerFault::Unreachable(error.to_string())
+        }
         HttpError::BadUrl => TrackerFault::Unreachable("not a valid address".to_owned()),
         HttpError::Unreachable(why) => TrackerFault::Unreachable(why),
         HttpError::Silent => TrackerFault::Silent,

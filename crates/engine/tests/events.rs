@@ -14,9 +14,8 @@ use common::{
     handshake, honest_seed, hostile_door, session, tracker, wait_for,
 };
 use engine::{
-    AddOptions, DisconnectReason, Encryption, EventKind, EventMask, EventSink, Events, FilterFn,
-    FilterPoint, ListenConfig, Packet, Session, SessionConfig, SessionError, SessionLimits,
-    Severity,
+    AddOptions, DisconnectReason, EventKind, EventMask, EventSink, Events, FilterFn, FilterPoint,
+    ListenConfig, Packet, Session, SessionConfig, SessionError, SessionLimits, Severity,
 };
 use torrent::ip_filter::{IpFilter, IpFilterBuilder};
 use torrent::tracker::AnnounceEvent;
@@ -466,7 +465,7 @@ fn ports_are_tried_in_order_and_whoever_asked_hears_of_it() {
     let start = |ports: Vec<std::ops::RangeInclusive<u16>>| {
         let (sink, events) = EventSink::new(EventMask::LISTEN);
         let listen = ListenConfig { ports, bind: Some(HONEST) };
-        let config = SessionConfig { listen, events: Some(sink), ..SessionConfig::default() };
+        let config = SessionConfig { listen, events: Some(sink), ..config(HONEST) };
         (Session::start(config), events)
     };
     let (session, events) = start(vec![port..=port, 0..=0]);
@@ -485,12 +484,4 @@ fn ports_are_tried_in_order_and_whoever_asked_hears_of_it() {
     assert!(matches!(session, Err(SessionError::Listen { .. })));
     let last = events.last().unwrap().kind;
     assert_eq!((last.name(), last.severity()), ("not_listening", Severity::Fatal));
-}
-
-#[test]
-fn encryption_cannot_be_forced_yet() {
-    let config = SessionConfig { encryption: Encryption::Forced, ..config(LOCAL) };
-    let error = Session::start(config).unwrap_err();
-    assert!(matches!(error, SessionError::Encryption));
-    assert!(error.to_string().contains("not supported yet"));
 }

@@ -148,7 +148,7 @@ fn who_uses_an_example_wrongly_is_told_what_to_do() {
         ("console", &["--options", "upload", "t.torrent"], "write NAME=VALUE"),
         ("console", &["--options", "upload=fast", "t.torrent"], "give a whole number"),
         ("console", &["--options", "colour=red", "t.torrent"], "see --help"),
-        ("console", &["--options", "encryption=forced", "t.torrent"], "set encryption to"),
+        ("console", &["--options", "encryption=forced", "t.torrent"], "encryption is off, allowed"),
     ] {
         let (status, said) = world.start(example, arguments).ends();
         let said = said.join("\n");

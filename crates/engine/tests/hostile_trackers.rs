@@ -10,8 +10,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{GUARD, HOSTILE, LOCAL, Leecher, Payload, eventually, honest_seed, session, wait_for};
-use engine::{AddOptions, EventKind};
+use common::{
+    GUARD, HOSTILE, LOCAL, Leecher, Payload, config, eventually, find, honest_seed, peers_answer,
+    session, wait_for,
+};
+use engine::{AddOptions, EventKind, Session};
+use torrent::metainfo::{Metainfo, create::Builder};
 
 /// A web server on a thread: hands each request, by its first line, to `answer`.
 fn web_server(mut answer: impl FnMut(&str, &mut TcpStream) + Send + 'static) -> String {
@@ -393,3 +397,34 @@ fn an_error_by_datagram_is_shown_as_it_is() {
 
 /// Far less than a session waits for a tracker, far more than any machine needs to end one.
 const SILENCE: Duration = Duration::from_secs(15);
+
+#[test]
+fn a_torrent_for_the_world_does_not_have_us_ask_this_machine() {
+    let url = web_server_of("200 OK", String::new(), peers_answer(&[]));
+    // An address that is nobody's; nothing can be sent there from this machine's own.
+    let world = "http://192.0.2.1/announce";
+    let trackers = vec![vec![url.clone()], vec![world.to_owned()]];
+    let builder = Builder {
+        name: b"t".to_vec(),
+        files: vec![(Vec::new(), 5)],
+        trackers,
+        ..Builder::default()
+    };
+    let metainfo = Metainfo::parse(&builder.finish(&[[7; 20]]).unwrap()).unwrap();
+    let answer = |allow_local| {
+        let mut config = config(LOCAL);
+        config.network.allow_local = allow_local;
+        let session = Session::start(config).unwrap();
+        let events = session.subscribe().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let options = AddOptions { dir: dir.path().into(), ..AddOptions::default() };
+        session.add(metainfo.clone(), options).unwrap();
+        find(&events, |kind| match kind {
+            EventKind::TrackerFailed { url: asked, error, .. } if asked == url => Some(error),
+            EventKind::TrackerAnswered { url: asked, .. } if asked == url => Some(String::new()),
+            _ => None,
+        })
+    };
+    assert!(answer(false).contains("our own network"));
+    assert_eq!(answer(true), "");
+}

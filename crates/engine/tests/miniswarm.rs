@@ -4,8 +4,10 @@
 mod common;
 
 use common::tracker_host::TrackerHost;
-use common::{GUARD, LOCAL, Payload, eventually, session, wait_for, wait_for_state};
-use engine::{AddOptions, EventKind, Events, Session, Torrent, TorrentState};
+use common::{GUARD, LOCAL, Payload, config, eventually, wait_for, wait_for_state};
+use engine::{
+    AddOptions, Encryption, EventKind, Events, Session, SessionConfig, Torrent, TorrentState,
+};
 use tempfile::TempDir;
 
 /// A session with the torrent, which knows of no peer.
@@ -17,8 +19,13 @@ struct Member {
 }
 
 impl Member {
-    fn start(payload: &Payload, options: AddOptions, tracker: &str) -> Self {
-        let session = session(LOCAL);
+    fn start(
+        payload: &Payload,
+        options: AddOptions,
+        tracker: &str,
+        encryption: Encryption,
+    ) -> Self {
+        let session = Session::start(SessionConfig { encryption, ..config(LOCAL) }).unwrap();
         let events = session.subscribe().unwrap();
         let options = AddOptions { trackers: Some(vec![vec![tracker.to_owned()]]), ..options };
         let torrent = session.add(payload.metainfo.clone(), options).unwrap();
@@ -28,14 +35,14 @@ impl Member {
 }
 
 /// Both have the same tracker; `tracker` is its address.
-fn assert_all_become_seeds(host: &TrackerHost, tracker: &str) {
+fn assert_all_become_seeds(host: &TrackerHost, tracker: &str, encryption: Encryption) {
     let payload = Payload::new();
-    let seed = Member::start(&payload, payload.here(), tracker);
+    let seed = Member::start(&payload, payload.here(), tracker, encryption);
     wait_for(&seed.events, |kind| matches!(kind, EventKind::TrackerAnswered { .. }));
     let dirs: [TempDir; 5] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
     let leeches = dirs.each_ref().map(|dir| {
         let options = AddOptions { dir: dir.path().into(), ..AddOptions::default() };
-        Member::start(&payload, options, tracker)
+        Member::start(&payload, options, tracker, encryption)
     });
     for (leech, dir) in leeches.iter().zip(&dirs) {
         wait_for(&leech.events, |kind| matches!(kind, EventKind::Completed));
@@ -63,11 +70,17 @@ fn assert_all_become_seeds(host: &TrackerHost, tracker: &str) {
 #[test]
 fn b30_one_seed_and_five_leeches_find_each_other_over_http_and_all_end_as_seeds() {
     let host = TrackerHost::start();
-    assert_all_become_seeds(&host, &host.http);
+    assert_all_become_seeds(&host, &host.http, Encryption::Off);
 }
 
 #[test]
 fn b30_one_seed_and_five_leeches_find_each_other_over_udp_and_all_end_as_seeds() {
     let host = TrackerHost::start();
-    assert_all_become_seeds(&host, &host.udp);
+    assert_all_become_seeds(&host, &host.udp, Encryption::Off);
+}
+
+#[test]
+fn b30_one_seed_and_five_leeches_become_seeds_where_all_is_encrypted() {
+    let host = TrackerHost::start();
+    assert_all_become_seeds(&host, &host.udp, Encryption::Required);
 }

@@ -73,7 +73,7 @@ fn look_at(session: &Session, torrent: &Torrent) {
     assert_eq!(session.find(hash).unwrap().info_hash(), hash);
     assert_eq!(session.torrents().len(), session.count());
     assert!(!session.listen_addrs().is_empty());
-    assert_eq!(torrent.metainfo().name(), torrent.name());
+    assert_eq!(torrent.metainfo().map(torrent::metainfo::Metainfo::name), Some(torrent.name()));
     assert!(torrent.path().is_absolute());
     assert_eq!(torrent.bitfield().len(), torrent.piece_count());
     let (status, word) = (torrent.status(), torrent.status_word());

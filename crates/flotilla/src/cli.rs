@@ -5,10 +5,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use engine::ScheduledLimits;
+use torrent::metainfo::create::Format;
+
+use engine::Encryption;
+
+use torrent::InfoHash;
 
 use crate::values::{
-    Ports, duration, interval, listen_addr, piece_len, ports, ratio, size, tracker_tier,
+    Ports, duration, encryption, host_port, interval, listen_addr, piece_len, ports, ratio,
+    schedule, size, tracker_tier,
 };
 
 /// Moves big files between machines with BitTorrent.
@@ -23,6 +30,9 @@ pub(crate) struct Cli {
     /// Tell more of what happens, on standard error; twice for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 900)]
     pub(crate) verbose: u8,
+    /// Options as a TOML file, by their long names [default: ~/.config/flotilla/config.toml]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, display_order = 901)]
+    pub(crate) config: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -33,6 +43,7 @@ pub(crate) enum Command {
     Show(Show),
     Verify(Verify),
     Tracker(Tracker),
+    Dht(Dht),
     Demo(Demo),
     Completions(Completions),
     Man(Man),
@@ -44,7 +55,7 @@ pub(crate) enum Command {
 /// fetched again: not after Ctrl-C, not after a crash.
 #[derive(Debug, Args)]
 pub(crate) struct Get {
-    /// A torrent file, or the http or https address of one; several at once
+    /// A torrent file, the http or https address of one, a magnet link or an info hash; several at once
     #[arg(required = true, value_name = "SOURCE", value_hint = ValueHint::FilePath)]
     pub(crate) sources: Vec<String>,
     /// The folder to download to
@@ -77,11 +88,17 @@ pub(crate) struct Get {
     /// A peer to try first. May be repeated
     #[arg(long = "peer", value_name = "HOST:PORT")]
     pub(crate) peers: Vec<String>,
+    /// Save the torrent files of magnet links to this folder
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) save_torrent: Option<PathBuf>,
+    /// A web server that has the files, beside those that the torrent names (BEP 19). May be repeated
+    #[arg(long = "web-seed", value_name = "URL", help_heading = "Finding peers")]
+    pub(crate) web_seeds: Vec<String>,
     /// Overwrite files that are there already and are not what the torrent says
     #[arg(long)]
     pub(crate) overwrite: bool,
     /// Download at most so many bytes per second: 500K, 5MiB (of 1024 each)
-    #[arg(long, value_name = "RATE", value_parser = size, allow_negative_numbers = true, help_heading = "Network and state")]
+    #[arg(long, value_name = "RATE", value_parser = size, allow_negative_numbers = true, help_heading = "Limits")]
     pub(crate) limit_down: Option<u64>,
     #[command(flatten)]
     pub(crate) network: Network,
@@ -102,6 +119,9 @@ pub(crate) struct Seed {
     /// Hash all data first, whatever is remembered of it
     #[arg(long)]
     pub(crate) check: bool,
+    /// Send little more than one copy, as the first seed: show each peer a piece, and the next once others have it
+    #[arg(long)]
+    pub(crate) super_seeding: bool,
     #[command(flatten)]
     pub(crate) network: Network,
 }
@@ -119,15 +139,41 @@ pub(crate) struct Network {
     /// Talk to no address that this list bans: an ipfilter.dat, or PeerGuardian's .p2p or .p2b
     #[arg(long, value_name = "FILE")]
     pub(crate) ip_filter: Option<PathBuf>,
+    /// Take no part in the distributed hash table (DHT)
+    #[arg(long, help_heading = "Finding peers")]
+    pub(crate) no_dht: bool,
+    /// Begin with this node of the DHT, too. May be repeated
+    #[arg(long = "dht-node", value_name = "HOST:PORT", help_heading = "Finding peers", value_parser = host_port)]
+    pub(crate) dht_nodes: Vec<String>,
+    /// Neither tell peers of each other nor hear of others from them
+    #[arg(long, help_heading = "Finding peers")]
+    pub(crate) no_pex: bool,
+    /// Do not look for peers on the local network
+    #[arg(long, help_heading = "Finding peers")]
+    pub(crate) no_lsd: bool,
     /// Upload at most so many bytes per second: 500K, 5MiB (of 1024 each)
-    #[arg(long, value_name = "RATE", value_parser = size, allow_negative_numbers = true)]
+    #[arg(long, value_name = "RATE", value_parser = size, allow_negative_numbers = true, help_heading = "Limits")]
     pub(crate) limit_up: Option<u64>,
+    /// Hold peers in the local network to the limits, too
+    #[arg(long, help_heading = "Limits")]
+    pub(crate) limit_local: bool,
+    /// Other limits by the hour, as in "mon-fri 08:00-18:00 down=1M up=200K", or `up=none`. May be repeated;
+    /// the first that holds counts
+    #[arg(long, value_name = "HOURS", value_parser = schedule, help_heading = "Limits")]
+    pub(crate) schedule: Vec<ScheduledLimits>,
     /// Connections at most, of all torrents together
-    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, help_heading = "Limits", value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) max_peers: u16,
     /// Peers served at once, per torrent; without it, as many as the line can feed
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, help_heading = "Limits", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) upload_slots: Option<u16>,
+    /// Hide what connections to peers are for: where the peer wants it (`allowed`), knows it
+    /// (`preferred`), or always
+    #[arg(long, value_name = "WHEN", value_parser = encryption(), default_value = "allowed", help_heading = "Connections")]
+    pub(crate) encryption: Encryption,
+    /// What carries connections to peers: uTP gives way to everything else on the line
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Transport::Both, help_heading = "Connections")]
+    pub(crate) transport: Transport,
     /// Where to remember what was verified [default: ~/.local/state/flotilla]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "no_state")]
     pub(crate) state_dir: Option<PathBuf>,
@@ -137,6 +183,47 @@ pub(crate) struct Network {
     /// Print one JSON object per line for all that happens
     #[arg(long)]
     pub(crate) json: bool,
+    /// Leave the router alone: do not ask it, by PCP, NAT-PMP or UPnP, to let peers in
+    #[arg(long)]
+    pub(crate) no_nat: bool,
+    #[command(flatten)]
+    pub(crate) ways: Ways,
+}
+
+/// Which way everything goes that asks the network for something.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub(crate) struct Ways {
+    /// Use this network interface only, such as tun0
+    #[arg(long, value_name = "NAME")]
+    pub(crate) interface: Option<String>,
+    /// Go through this proxy, and let nothing out beside it: socks5://[USER:PASSWORD@]HOST:PORT or http://…
+    ///
+    /// SOCKS5 carries datagrams as well, if the proxy supports UDP ASSOCIATE: for uTP, DHT and UDP trackers. HTTP
+    /// carries none. Peers cannot connect to us. USER:PASSWORD may also stand in the environment, as
+    /// FLOTILLA_PROXY_LOGIN, or all of it in the configuration file; neither is ever printed.
+    #[arg(long, value_name = "URL")]
+    pub(crate) proxy: Option<String>,
+    /// Do beside the proxy what it cannot do: listen for peers, find those of our own network, send datagrams
+    #[arg(long, requires = "proxy")]
+    pub(crate) proxy_loose: bool,
+    /// Tell nobody which program this is and which port it listens on; look for nobody in our own network
+    #[arg(long)]
+    pub(crate) anonymous: bool,
+    /// Ask trackers and web seeds of our own network even if the torrent names public ones, too
+    #[arg(long)]
+    pub(crate) allow_local: bool,
+}
+
+/// What carries connections to peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Transport {
+    /// TCP alone.
+    Tcp,
+    /// UTP alone.
+    Utp,
+    /// Either: uTP first on the internet, TCP first on the local network.
+    Both,
 }
 
 /// Make a torrent file.
@@ -162,6 +249,9 @@ pub(crate) struct Create {
     /// Bytes per piece, a power of two: 256K, 1MiB [default: by the size of the files]
     #[arg(long, value_name = "SIZE", value_parser = piece_len)]
     pub(crate) piece_size: Option<u32>,
+    /// Which versions of BitTorrent the torrent is of
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = TorrentFormat::V1)]
+    pub(crate) format: TorrentFormat,
     /// Private: peers are found through the trackers only (BEP 27)
     #[arg(long)]
     pub(crate) private: bool,
@@ -171,6 +261,15 @@ pub(crate) struct Create {
     /// A mark that makes the info hash another, as private trackers want
     #[arg(long, value_name = "TEXT")]
     pub(crate) source: Option<String>,
+    /// A torrent that shares files with this one, by its info hash (BEP 38). May be repeated
+    #[arg(long, value_name = "HASH")]
+    pub(crate) similar: Vec<InfoHash>,
+    /// The name of a collection that it belongs to (BEP 38). May be repeated
+    #[arg(long = "collection", value_name = "NAME")]
+    pub(crate) collections: Vec<String>,
+    /// Where to ask for a newer torrent in its place (BEP 39)
+    #[arg(long, value_name = "URL")]
+    pub(crate) update_url: Option<String>,
     /// The name that the torrent gives to its file or folder [default: that of PATH]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
@@ -185,18 +284,53 @@ pub(crate) struct Create {
     pub(crate) threads: Option<u16>,
 }
 
-/// Tell what a torrent file says.
+/// The versions of BitTorrent that a new torrent is of.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum TorrentFormat {
+    /// Version 1: every program can read it
+    V1,
+    /// Version 2 (BEP 52): files are verified one by one, with SHA-256; some programs cannot read it
+    V2,
+    /// Both in one: the files are sorted, and to programs that know version 1 only there is padding between them
+    Hybrid,
+}
+
+impl From<TorrentFormat> for Format {
+    fn from(format: TorrentFormat) -> Self {
+        match format {
+            TorrentFormat::V1 => Self::V1,
+            TorrentFormat::V2 => Self::V2,
+            TorrentFormat::Hybrid => Self::Hybrid,
+        }
+    }
+}
+
+/// Tell what a torrent file or a magnet link says.
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// The torrent file, or the http or https address of one
-    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    /// The torrent file, the http or https address of one, a magnet link or an info hash
+    #[arg(value_name = "SOURCE", value_hint = ValueHint::FilePath)]
     pub(crate) source: String,
+    /// Get what a magnet link names from peers, and tell what that says
+    #[arg(long)]
+    pub(crate) fetch: bool,
+    /// Write what was got to a torrent file
+    #[arg(long, value_name = "FILE", requires = "fetch", value_hint = ValueHint::FilePath)]
+    pub(crate) save: Option<PathBuf>,
+    /// A peer to ask first. May be repeated
+    #[arg(long = "peer", value_name = "HOST:PORT", requires = "fetch")]
+    pub(crate) peers: Vec<String>,
+    /// The one address of this machine to use
+    #[arg(long, value_name = "ADDR", requires = "fetch")]
+    pub(crate) bind: Option<IpAddr>,
     /// As one JSON object
     #[arg(long)]
     pub(crate) json: bool,
     /// Ask its trackers how many peers there are (BEP 48)
     #[arg(long)]
     pub(crate) scrape: bool,
+    #[command(flatten)]
+    pub(crate) ways: Ways,
 }
 
 /// Compare files on disk with a torrent.
@@ -236,6 +370,83 @@ pub(crate) struct Tracker {
     /// How often peers are told to announce: 30s, 30m
     #[arg(long, value_name = "TIME", value_parser = interval, default_value = "30m")]
     pub(crate) interval: Duration,
+}
+
+/// Take part in the distributed hash table, or ask it.
+///
+/// Without a question: a node that helps others to find peers, until interrupted; what it knows is kept for the next
+/// run. With one: the answer, and then it ends.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network and state")]
+pub(crate) struct Dht {
+    #[command(subcommand)]
+    pub(crate) question: Option<DhtQuestion>,
+    /// The port to listen on, or ranges joined by commas of which the first free one is taken
+    #[arg(short, long, value_name = "PORT[-PORT],...", value_parser = ports, default_value = "6881-6999", global = true)]
+    pub(crate) port: Ports,
+    /// The one address of this machine to use
+    #[arg(long, value_name = "ADDR", global = true)]
+    pub(crate) bind: Option<IpAddr>,
+    /// A node to begin with, in place of those that all the world begins with. May be repeated
+    #[arg(long, value_name = "HOST:PORT", global = true, value_parser = host_port)]
+    pub(crate) boot: Vec<String>,
+    /// Begin with nobody: wait for others
+    #[arg(long, conflicts_with = "boot")]
+    pub(crate) no_boot: bool,
+    /// Ask others, and answer nobody (BEP 43)
+    #[arg(long, global = true)]
+    pub(crate) read_only: bool,
+    /// Where to keep the nodes for the next run [default: ~/.local/state/flotilla]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "no_state", global = true)]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Remember nothing
+    #[arg(long, global = true)]
+    pub(crate) no_state: bool,
+    /// Print JSON, an object per line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) ways: Ways,
+}
+
+/// What the DHT can be asked.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DhtQuestion {
+    /// Who has a torrent? Prints addresses
+    Peers {
+        /// The 40 digits of its info hash
+        info_hash: InfoHash,
+        /// Say that we have it, too, at our port
+        #[arg(long)]
+        announce: bool,
+    },
+    /// What is stored under a hash, or under a public key? (BEP 44) Prints the value: text as it is, the rest as bencode
+    Get {
+        /// The 40 digits of the hash, or the 64 of the key
+        target: String,
+        /// Which of the items of the key
+        #[arg(long, default_value = "")]
+        salt: String,
+    },
+    /// Store a value for two hours (BEP 44). Prints what to `get` it by
+    Put {
+        /// The text; at most 1,000 bytes, bencoded
+        value: String,
+        /// It is bencode already
+        #[arg(long)]
+        bencode: bool,
+        /// Sign it with the secret key in this file, 64 hexadecimal digits: such an item can be replaced by the next
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        key: Option<PathBuf>,
+        /// Which of the items of the key
+        #[arg(long, default_value = "", requires = "key")]
+        salt: String,
+    },
+    /// Which torrents do nodes know? (BEP 51) Prints info hashes
+    Sample {
+        /// Ask the nodes near this place [default: a random one]
+        target: Option<InfoHash>,
+    },
 }
 
 /// See it work without a network.

@@ -10,14 +10,19 @@ pub(crate) fn event(event: &Event) -> Value {
         EventKind::PieceVerified(piece) | EventKind::PieceFailed(piece) => {
             json!({ "piece": piece.0 })
         }
-        EventKind::Completed => json!({}),
+        EventKind::Completed | EventKind::MetadataReceived => json!({}),
         EventKind::TrackerAnswered { url, peers, .. } => json!({ "url": url, "peers": peers }),
         EventKind::TrackerWarned { url, warning } => json!({ "url": url, "warning": warning }),
         EventKind::TrackerFailed { url, error, times_in_row, .. } => {
             json!({ "url": url, "error": error, "times_in_row": times_in_row })
         }
-        EventKind::ConnectionOpened { addr, .. } | EventKind::PeerConnected { addr, .. } => {
-            json!({ "addr": addr.to_string() })
+        EventKind::WebSeedAnswered { url } => json!({ "url": url }),
+        EventKind::WebSeedFailed { url, error, times_in_row, is_dropped, .. } => json!({
+            "url": url, "error": error, "times_in_row": times_in_row, "dropped": is_dropped
+        }),
+        EventKind::ConnectionOpened { addr, .. } => json!({ "addr": addr.to_string() }),
+        EventKind::PeerConnected { addr, is_encrypted, is_utp, .. } => {
+            json!({ "addr": addr.to_string(), "encrypted": is_encrypted, "utp": is_utp })
         }
         EventKind::PeerDisconnected { addr, reason, detail, .. } => {
             json!({ "addr": addr.to_string(), "reason": detail, "code": reason.code() })
@@ -38,8 +43,24 @@ pub(crate) fn event(event: &Event) -> Value {
         EventKind::FileFailed { path, error, .. } => {
             json!({ "path": path.to_string_lossy(), "error": error })
         }
-        EventKind::PeerBanned { ip } => json!({ "ip": ip.to_string() }),
-        EventKind::DiskFailed(error) => json!({ "error": error }),
+        EventKind::PeerBanned { ip } | EventKind::ExternalAddress { ip } => {
+            json!({ "ip": ip.to_string() })
+        }
+        EventKind::PortMapped { port, ports } => json!({
+            "port": port,
+            "external_ip": ports.external_ip.map(|ip| ip.to_string()),
+            "tcp": ports.tcp,
+            "udp": ports.udp,
+            "by": ports.by.to_string(),
+        }),
+        EventKind::PortNotMapped { error } => json!({ "error": error }),
+        EventKind::ProxyFailed { proxy, error } => json!({ "proxy": proxy, "error": error }),
+        EventKind::LimitsChanged { download, upload } => {
+            json!({ "download": download, "upload": upload })
+        }
+        EventKind::DiskFailed(error) | EventKind::MetadataRefused(error) => {
+            json!({ "error": error })
+        }
         EventKind::Lagged(count) => json!({ "count": count }),
         other => json!({ "text": format!("{other:?}") }),
     };
@@ -67,6 +88,8 @@ pub(crate) fn progress(torrent: &Torrent, status: &TorrentStatus) -> Value {
         "peers": status.peers_connected,
         "seeds": status.seeds_connected,
         "peers_known": status.peers_known,
+        "web_seeds": status.web_seeds_active,
+        "web_seed_trouble": status.web_seed_trouble,
         "eta": status.eta.map(|eta| eta.as_secs()),
         "tracker_trouble": status.tracker_trouble,
     });
@@ -81,6 +104,9 @@ fn state_fields(state: &TorrentState) -> Value {
     match state {
         TorrentState::Checking { done, total } => {
             json!({ "state": "checking", "checked": done, "to_check": total })
+        }
+        TorrentState::FetchingMetadata { done, total } => {
+            json!({ "state": "fetching_metadata", "metadata_done": done, "metadata_size": total })
         }
         TorrentState::Downloading => json!({ "state": "downloading" }),
         TorrentState::Seeding => json!({ "state": "seeding" }),

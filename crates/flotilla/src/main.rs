@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod config;
 mod failure;
 mod interrupt;
 mod json;
@@ -11,23 +12,24 @@ mod text;
 mod tracker_host;
 mod values;
 mod watch;
+mod ways;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::Cli;
 use crate::failure::Failure;
 use crate::interrupt::INTERRUPTED;
 use crate::terminal::Terminal;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
     let terminal = Terminal::new();
-    log_to_stderr(cli.verbose);
-    match commands::run(cli.command, &terminal) {
+    let done = config::parse(std::env::args_os()).and_then(|cli| {
+        log_to_stderr(cli.verbose);
+        commands::run(cli.command, &terminal)
+    });
+    match done {
         Ok(()) => match terminal.loss() {
             None => ExitCode::SUCCESS,
             Some(error) => {

@@ -1,28 +1,65 @@
-//! Torrent files, from the disk or the web.
+//! Torrent files, from the disk or the web, and magnet links.
 
 use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use engine::http::{self, HttpError};
+use engine::http::{self, HttpError, HttpOptions};
+use torrent::Magnet;
 use torrent::metainfo::Metainfo;
 
 use crate::failure::Failure;
 
+/// A torrent, or all that is known of it.
+pub(crate) enum Source {
+    Torrent(Box<Metainfo>),
+    Link(Box<Magnet>),
+}
+
+/// Reads what `source` names: a magnet link, a bare info hash unless there is such a file, or what
+/// [`load`] reads.
+pub(crate) fn find_source(source: &str, http: &HttpOptions) -> Result<Source, Failure> {
+    if is_magnet(source) {
+        let link = source.parse().map_err(|error| Failure::Usage(format!("{source}: {error}")))?;
+        return Ok(Source::Link(Box::new(link)));
+    }
+    match Magnet::from_info_hash(source) {
+        Some(link) if !Path::new(source).exists() => Ok(Source::Link(Box::new(link))),
+        Some(_) | None => load(source, http).map(|metainfo| Source::Torrent(Box::new(metainfo))),
+    }
+}
+
+/// Says so of a link that nobody can be asked about.
+pub(crate) fn refuse_unfindable(
+    source: &str,
+    link: &Magnet,
+    is_anyone_known: bool,
+) -> Result<(), Failure> {
+    if is_anyone_known || !link.trackers.is_empty() || !link.peers.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Failed(format!(
+        "{source}: it names neither a tracker nor a peer, so there is nobody to ask while the ways to find some are off; --peer names one"
+    )))
+}
+
+fn is_magnet(source: &str) -> bool {
+    source.split_once(':').is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("magnet"))
+}
+
 /// Reads the torrent that `source` names: a path, or an http or https URL.
-pub(crate) fn load(source: &str) -> Result<Metainfo, Failure> {
+pub(crate) fn load(source: &str, options: &HttpOptions) -> Result<Metainfo, Failure> {
     let scheme = source.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
     match scheme.as_deref() {
         Some("http" | "https") => {
             let wrong = |why: &dyn std::fmt::Display| Failure::Failed(format!("{source}: {why}"));
             let bytes =
-                http::fetch(source, USER_AGENT, TORRENT_LEN_MAX).map_err(|error| match error {
+                http::fetch(source, options, TORRENT_LEN_MAX).map_err(|error| match error {
                     HttpError::TooLong(_) => wrong(&"longer than 64 MiB: this is no torrent file"),
                     error => wrong(&error),
                 })?;
             Metainfo::parse(&bytes).map_err(|error| wrong(&error))
         }
-        Some("magnet") => Err(Failure::Usage("magnet links are not supported yet".to_owned())),
         Some(scheme) if source[scheme.len()..].starts_with("://") => Err(Failure::Usage(format!(
             "{source}: `{scheme}` addresses are not supported; http and https are"
         ))),
@@ -32,6 +69,12 @@ pub(crate) fn load(source: &str) -> Result<Metainfo, Failure> {
 
 /// Reads a torrent file.
 pub(crate) fn load_file(path: &Path) -> Result<Metainfo, Failure> {
+    if path.to_str().is_some_and(is_magnet) {
+        return Err(Failure::Usage(
+            "the torrent file is wanted here; `flotilla show MAGNET --fetch --save FILE` gets it"
+                .to_owned(),
+        ));
+    }
     let wrong = |error: std::io::Error| Failure::at(path, error);
     let about = std::fs::metadata(path).map_err(wrong)?;
     if about.is_dir() {
@@ -78,7 +121,7 @@ pub(crate) fn data_dir(metainfo: &Metainfo, paths: &[PathBuf]) -> Option<PathBuf
 }
 
 /// What the torrent calls its file or folder.
-fn root_name(metainfo: &Metainfo) -> Option<PathBuf> {
+pub(crate) fn root_name(metainfo: &Metainfo) -> Option<PathBuf> {
     let first = metainfo.layout().files().first()?.path.to_path_buf();
     first.components().next().map(|name| Path::new(name.as_os_str()).to_owned())
 }
@@ -117,3 +160,20 @@ pub(crate) fn state_dir(wanted: Option<PathBuf>, is_none: bool) -> Option<PathBu
 
 pub(crate) const USER_AGENT: &str = concat!("Flotilla/", env!("CARGO_PKG_VERSION"));
 const TORRENT_LEN_MAX: usize = 64 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_nobody_can_be_asked_about_is_refused() {
+        let hash = "0123456789abcdef0123456789abcdef01234567";
+        let link = Magnet::from_info_hash(hash).expect("a hash");
+        assert!(refuse_unfindable(hash, &link, false).is_err());
+        assert_eq!(refuse_unfindable(hash, &link, true), Ok(()));
+        let named = Magnet { peers: vec![("peer".to_owned(), 1)], ..link.clone() };
+        assert_eq!(refuse_unfindable(hash, &named, false), Ok(()));
+        let tracked = Magnet { trackers: vec![vec!["udp://t:1".to_owned()]], ..link };
+        assert_eq!(refuse_unfindable(hash, &tracked, false), Ok(()));
+    }
+}

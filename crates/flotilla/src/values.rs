@@ -3,6 +3,9 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use engine::Encryption;
+use engine::{Days, HourlyLimit, ScheduledLimits};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 /// The ports to try, in order.
@@ -57,6 +60,78 @@ pub(crate) fn interval(text: &str) -> Result<Duration, String> {
     if usual.contains(&time) { Ok(time) } else { Err("from 1s to 1d".to_owned()) }
 }
 
+/// `mon-fri 08:00-18:00 down=1M up=none`: the days may be left out, and one of the two limits.
+pub(crate) fn schedule(text: &str) -> Result<ScheduledLimits, String> {
+    let mut words = text.split_whitespace().peekable();
+    let is_days = |word: &&str| word.starts_with(|c: char| c.is_ascii_alphabetic());
+    let days = words.next_if(is_days).map_or(Some(Days::ALL), days).ok_or(SCHEDULE_HELP)?;
+    let hours = words.next().and_then(|word| word.split_once('-')).ok_or(SCHEDULE_HELP)?;
+    let (from, until) = (minute(hours.0)?, minute(hours.1)?);
+    let (mut download, mut upload) = (HourlyLimit::Usual, HourlyLimit::Usual);
+    for word in words {
+        let (limit, rate) = match word.split_once('=') {
+            Some(("down", rate)) => (&mut download, rate),
+            Some(("up", rate)) => (&mut upload, rate),
+            _ => return Err(SCHEDULE_HELP.to_owned()),
+        };
+        *limit = match rate {
+            "none" => HourlyLimit::Unlimited,
+            rate => HourlyLimit::BytesPerSecond(size(rate)?),
+        };
+    }
+    if (download, upload) == (HourlyLimit::Usual, HourlyLimit::Usual) {
+        return Err(SCHEDULE_HELP.to_owned());
+    }
+    // Midnight at the end of a day is its beginning, too.
+    Ok(ScheduledLimits { days, from: from % MINUTES, until: until % MINUTES, download, upload })
+}
+
+/// `mon`, `mon-fri`, `sat,sun`.
+fn days(text: &str) -> Option<Days> {
+    let day = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        (0..).zip(DAYS).find(|(_, day)| *day == name).map(|(number, _)| number)
+    };
+    let range = |text: &str| {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        Some(Days::range(day(first)?, day(last)?))
+    };
+    let mut ranges = text.split(',').map(range);
+    let first = ranges.next()??;
+    ranges.try_fold(first, |days, range| Some(days.and(range?)))
+}
+
+/// `08:00`, up to `24:00`, in minutes.
+fn minute(text: &str) -> Result<u16, String> {
+    let number = |text: &str| {
+        let is_number = (1..=2).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_digit());
+        if is_number { text.parse::<u16>().ok() } else { None }
+    };
+    let (hour, minute) = text.split_once(':').ok_or(SCHEDULE_HELP)?;
+    match (number(hour), number(minute)) {
+        (Some(hour), Some(minute)) if minute < 60 && hour * 60 + minute <= MINUTES => {
+            Ok(hour * 60 + minute)
+        }
+        _ => Err(SCHEDULE_HELP.to_owned()),
+    }
+}
+
+/// `off`, `allowed`, `preferred`, `required`.
+pub(crate) fn encryption() -> impl TypedValueParser<Value = Encryption> {
+    PossibleValuesParser::new(Encryption::ALL.map(Encryption::name))
+        .try_map(|name| name.parse::<Encryption>())
+}
+
+/// `router.example.org:6881`, `10.0.0.1:6881`, `[2001:db8::1]:6881`.
+pub(crate) fn host_port(text: &str) -> Result<String, String> {
+    let split = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    let port = split.and_then(|(_, port)| port.parse::<u16>().ok());
+    match port {
+        Some(1..) => Ok(text.to_owned()),
+        _ => Err("a host and a port, as in example.org:6881".to_owned()),
+    }
+}
+
 /// `127.0.0.1:6969`, `[::]:6969`.
 pub(crate) fn listen_addr(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_error| "an address with a port, as in 127.0.0.1:6969".to_owned())
@@ -107,7 +182,12 @@ fn tracker_url(url: &str) -> Result<String, String> {
 }
 
 /// The addresses that `HOST:PORT` stands for.
-pub(crate) fn peer_addrs(text: &str) -> Result<Vec<SocketAddr>, String> {
+pub(crate) fn peer_addrs(text: &str, may_look_up: bool) -> Result<Vec<SocketAddr>, String> {
+    if !may_look_up && text.parse::<SocketAddr>().is_err() {
+        return Err(format!(
+            "peer {text}: only an address and a port will do, as in 192.0.2.1:6881: a name would be looked up beside the proxy"
+        ));
+    }
     let found = text.to_socket_addrs().map_err(|error| format!("peer {text}: {error}"))?;
     let addrs: Vec<SocketAddr> = found.filter(|addr| addr.port() != 0).collect();
     if addrs.is_empty() { Err(format!("peer {text}: no address")) } else { Ok(addrs) }
@@ -125,6 +205,11 @@ impl NameFilter {
     pub(crate) fn new(only: &[String], exclude: &[String]) -> Result<Self, String> {
         let only = if only.is_empty() { None } else { Some(glob_set(only)?) };
         Ok(Self { only, exclude: glob_set(exclude)? })
+    }
+
+    /// Whether every name is meant.
+    pub(crate) fn is_all(&self) -> bool {
+        self.only.is_none() && self.exclude.is_empty()
     }
 
     pub(crate) fn matches(&self, path: &std::path::Path) -> bool {
@@ -154,6 +239,11 @@ fn glob_set(patterns: &[String]) -> Result<GlobSet, String> {
 
 const SIZE_HELP: &str = "a number with K, M, G or T, as in 5MiB";
 const SIZE_MAX: f64 = (1_u64 << 50) as f64;
+const SCHEDULE_HELP: &str =
+    "hours and limits, as in `mon-fri 08:00-18:00 down=1M up=200K`; `none` is no limit";
+const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+/// Of a day.
+const MINUTES: u16 = 24 * 60;
 const PORTS_HELP: &str =
     "a port as in 6881, a range as in 6881-6999, or several as in 6881,7000-7010";
 
@@ -204,6 +294,41 @@ mod tests {
         );
         assert_eq!(ratio("1.5"), Ok(1.5));
         assert!(ratio("-1").is_err() && ratio("NaN").is_err() && ratio("inf").is_err());
+    }
+
+    #[test]
+    fn schedules_are_read_as_people_write_them() {
+        let read = |text| schedule(text).expect("valid");
+        let work = ScheduledLimits {
+            days: Days::range(0, 4),
+            from: 480,
+            until: 1080,
+            download: HourlyLimit::BytesPerSecond(1 << 20),
+            upload: HourlyLimit::BytesPerSecond(200 << 10),
+        };
+        assert_eq!(read("mon-fri 08:00-18:00 down=1M up=200K"), work);
+        assert_eq!(read(" Mon-Fri  8:00-18:00 up=200K down=1M "), work);
+        let night = read("22:30-6:00 down=none");
+        assert_eq!((night.days, night.from, night.until), (Days::ALL, 1350, 360));
+        assert_eq!((night.download, night.upload), (HourlyLimit::Unlimited, HourlyLimit::Usual));
+        assert_eq!(read("sat,sun 00:00-24:00 up=1K").days, Days::range(5, 6));
+        for text in [
+            "",
+            "mon",
+            "08:00-18:00",
+            "mon 08:00 up=1K",
+            "8-18 up=1K",
+            "08:60-09:00 up=1K",
+            "24:01-2:00 up=1K",
+            "mon- 08:00-18:00 up=1K",
+            "day 08:00-18:00 up=1K",
+            "08:00-18:00 up=0",
+            "08:00-18:00 sideways=1K",
+            "08:00-18:00 up=1K mon",
+            "+8:00-18:00 up=1K",
+        ] {
+            assert!(schedule(text).is_err(), "{text}");
+        }
     }
 
     #[test]

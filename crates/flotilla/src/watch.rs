@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use engine::{Event, EventKind, Events, Session, Torrent, TorrentState, TorrentStatus};
 use serde_json::json;
-use torrent::InfoHash;
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -91,16 +90,6 @@ impl<'a> Watch<'a> {
         });
     }
 
-    /// One torrent is not to go on; why is for the caller to tell.
-    pub(crate) fn give_up(&mut self, info_hash: InfoHash) -> Result<(), Failure> {
-        let its = |watched: &&mut Watched| watched.torrent.info_hash() == info_hash;
-        if let Some(watched) = self.torrents.iter_mut().find(its) {
-            watched.has_failed = true;
-            watched.torrent.stop()?;
-        }
-        Ok(())
-    }
-
     pub(crate) fn torrents(&self) -> impl Iterator<Item = &Torrent> {
         self.torrents.iter().map(|watched| &watched.torrent)
     }
@@ -178,6 +167,9 @@ impl<'a> Watch<'a> {
 
     fn event(&mut self, event: &Event) {
         self.tell(|| json::event(event));
+        if let EventKind::ProxyFailed { proxy, error } = &event.kind {
+            self.terminal.complain(&format!("proxy {proxy}: {error}"));
+        }
         let Some(at) = self
             .torrents
             .iter()
@@ -191,7 +183,14 @@ impl<'a> Watch<'a> {
             EventKind::StateChanged(TorrentState::Downloading) => {
                 self.torrents[at].begun.get_or_insert_with(Instant::now);
             }
-            EventKind::DiskFailed(why) => {
+            EventKind::MetadataReceived if !self.is_json => {
+                let torrent = &self.torrents[at].torrent;
+                let files =
+                    torrent.metainfo().map_or(0, |metainfo| metainfo.layout().files().len());
+                let (size, files) = (bytes(torrent.size()), count(files as u64, "file"));
+                self.terminal.line(&format!("metadata: {}, {size} in {files}", torrent.name()));
+            }
+            EventKind::DiskFailed(why) | EventKind::MetadataRefused(why) => {
                 self.torrents[at].has_failed = true;
                 self.terminal.complain(&format!("{name}: {why}"));
             }
@@ -245,7 +244,10 @@ impl<'a> Watch<'a> {
 impl Watched {
     fn look(&mut self, status: &TorrentStatus) {
         match status.state {
-            TorrentState::Checking { .. } | TorrentState::Stopped => {
+            TorrentState::Checking { .. }
+            | TorrentState::FetchingMetadata { .. }
+            | TorrentState::Paused
+            | TorrentState::Stopped => {
                 self.before = status.downloaded;
             }
             // Its event may have been lost.
@@ -256,11 +258,19 @@ impl Watched {
 }
 
 /// How a torrent stands, for a pipe.
-fn sentence(status: &TorrentStatus) -> String {
+pub(crate) fn sentence(status: &TorrentStatus) -> String {
     let TorrentStatus { name, download_rate, upload_rate, .. } = status;
     let mut text = match &status.state {
         TorrentState::Checking { done, total } => {
             return format!("{name}: checking, {done} of {}", count(*total, "piece"));
+        }
+        TorrentState::FetchingMetadata { done, total } => {
+            let found = format!("{} known", count(status.peers_known as u64, "peer"));
+            let percent = percent(f64::from(*done) / f64::from((*total).max(1)));
+            match total {
+                0 => format!("{name}: looking for metadata, {found}"),
+                _ => format!("{name}: {percent}% of metadata, {found}"),
+            }
         }
         TorrentState::Seeding => format!("{name}: seeding {}", bytes(status.wanted_len)),
         _ => format!("{name}: {}% of {}", percent(status.progress()), bytes(status.wanted_len)),
@@ -269,13 +279,23 @@ fn sentence(status: &TorrentStatus) -> String {
     let peers = count(status.peers_connected as u64, "peer");
     text +=
         &format!(", down {}, up {}, {peers} ({seeds})", rate(*download_rate), rate(*upload_rate));
+    if status.web_seeds_active > 0 {
+        text += &format!(", {}", count(status.web_seeds_active as u64, "web seed"));
+    }
     if let Some(eta) = status.eta {
         text += &format!(", ETA {}", time(eta));
     }
-    if let Some(trouble) = &status.tracker_trouble {
-        text += &format!(", tracker {trouble}");
+    for (what, trouble) in troubles(status) {
+        text += &format!(", {what} {trouble}");
     }
     text
+}
+
+/// What is wrong, and with what.
+fn troubles(status: &TorrentStatus) -> impl Iterator<Item = (&'static str, &str)> {
+    let of_trackers = status.tracker_trouble.as_deref().map(|trouble| ("tracker", trouble));
+    let of_web_seeds = status.web_seed_trouble.as_deref().map(|trouble| ("web seed", trouble));
+    of_trackers.into_iter().chain(of_web_seeds)
 }
 
 /// How all torrents stand, for a terminal of this size.
@@ -290,7 +310,9 @@ fn table(statuses: &[Arc<TorrentStatus>], rows: usize, columns: usize) -> Vec<St
     // Those that do something first, should there be no room for all.
     order.sort_by_key(|status| match status.state {
         TorrentState::Failed(_) => 0,
-        TorrentState::Downloading | TorrentState::Checking { .. } => 1,
+        TorrentState::Downloading
+        | TorrentState::FetchingMetadata { .. }
+        | TorrentState::Checking { .. } => 1,
         _ => 2,
     });
     let mut lines = vec![row("Name", ["Done", "Size", "Down", "Up", "ETA", "Peers"])];
@@ -301,6 +323,9 @@ fn table(statuses: &[Arc<TorrentStatus>], rows: usize, columns: usize) -> Vec<St
         let (progress, word) = match status.state {
             TorrentState::Checking { done, total } => {
                 (f64::from(done) / f64::from(total.max(1)), Some("check"))
+            }
+            TorrentState::FetchingMetadata { done, total } => {
+                (f64::from(done) / f64::from(total.max(1)), Some("magnet"))
             }
             TorrentState::Seeding => (1.0, Some("seed")),
             TorrentState::Paused => (status.progress(), Some("paused")),
@@ -321,11 +346,12 @@ fn table(statuses: &[Arc<TorrentStatus>], rows: usize, columns: usize) -> Vec<St
                 &format!("{} ({})", status.peers_connected, status.seeds_connected),
             ],
         ));
-        if let Some(trouble) = &status.tracker_trouble
-            && spare > 0
-        {
+        let web_seeds = status.web_seeds_active as u64;
+        let active = (web_seeds > 0).then(|| format!("  and {}", count(web_seeds, "web seed")));
+        let troubles = troubles(status).map(|(what, trouble)| format!("  {what} {trouble}"));
+        for line in active.into_iter().chain(troubles).take(spare) {
             spare -= 1;
-            lines.push(cut(&format!("  tracker {trouble}"), columns));
+            lines.push(cut(&line, columns));
         }
     }
     if is_crowded {

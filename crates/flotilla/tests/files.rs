@@ -223,7 +223,8 @@ fn arguments_that_make_no_sense_are_refused_in_clear_words() {
         (&["get", "payload.torrent", "--only", "nothing-like-it"], 1, "no file matches"),
         (&["get", "payload.torrent", "--peer", "nonsense"], 2, "nonsense"),
         (&["get", "payload.torrent", "-o", "payload.torrent/x"], 1, "payload.torrent/x"),
-        (&["get", "magnet:?xt=urn:btih:aa"], 2, "magnet"),
+        (&["get", "magnet:?xt=urn:btih:aa"], 2, "`xt` of the magnet link: 40 hexadecimal"),
+        (&["seed", "x", "-t", "magnet:?xt=urn:btih:aa"], 2, "the torrent file is wanted here"),
         (&["get", "ftp://a/x.torrent"], 2, "ftp"),
         (&["get", "http://127.0.0.1:1/x.torrent"], 1, "127.0.0.1:1"),
         (&["get", "payload.torrent", "--seed", "--ratio", "1"], 2, "--ratio"),
@@ -310,4 +311,27 @@ fn what_is_no_file_is_not_read_without_end_nor_overwritten() {
     fixture.run(&["create", "payload", "-f", "-o", "link.torrent"]).assert_status(0);
     assert!(fixture.path("link.torrent").is_symlink());
     fixture.run(&["show", "real.torrent"]).assert_status(0);
+}
+
+#[test]
+fn the_file_in_its_usual_place_is_read_and_may_be_missing() {
+    let fixture = Fixture::new();
+    fixture.run(&["create", "payload"]).assert_status(0);
+    let dir = fixture.path("config/flotilla");
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("config.toml"), "[create]\noutput = 'configured.torrent'\n").unwrap();
+    fixture.run(&["create", "payload"]).assert_status(0);
+    assert!(fixture.path("configured.torrent").exists());
+    fixture.run(&["create", "payload", "-o", "given.torrent"]).assert_status(0);
+    assert!(fixture.path("given.torrent").exists());
+    fixture.run(&["create", "payload", "--config", "/dev/null", "-f"]).assert_status(0);
+}
+
+#[test]
+fn what_is_wrong_with_it_is_told_with_its_name() {
+    let fixture = Fixture::new();
+    fs::write(fixture.path("c.toml"), "piece-sise = '1M'\n").unwrap();
+    fixture.run(&["create", "payload", "--config", "c.toml"]).assert_complains(2, "c.toml");
+    fixture.run(&["create", "payload", "--config", "none.toml"]).assert_complains(1, "none.toml");
+    fixture.run(&["create", "payload", "--config", "/dev/zero"]).assert_complains(1, "/dev/zero");
 }

@@ -55,7 +55,7 @@ fn only_the_files_that_are_wanted_come() {
 #[test]
 fn an_interrupted_download_says_so_and_goes_on_later() {
     let fixture = Fixture::with_torrent();
-    let (_seeder, peer) = fixture.seed(&["--limit-up", "400K"]);
+    let (_seeder, peer) = fixture.seed(&["--limit-up", "400K", "--limit-local"]);
     let mut leecher = fixture.start(&get(&peer, &[]));
     for _ in 0..3 {
         leecher.wait_for("piece_verified");
@@ -76,7 +76,7 @@ fn an_interrupted_download_says_so_and_goes_on_later() {
 #[test]
 fn after_a_crash_what_was_verified_is_there() {
     let fixture = Fixture::with_torrent();
-    let (_seeder, peer) = fixture.seed(&["--limit-up", "400K"]);
+    let (_seeder, peer) = fixture.seed(&["--limit-up", "400K", "--limit-local"]);
     let mut leecher = fixture.start(&get(&peer, &[]));
     let mut verified = Vec::new();
     for _ in 0..5 {
@@ -196,7 +196,7 @@ fn a_seeder_ends_in_order_when_interrupted() {
 #[test]
 fn a_reader_that_goes_away_ends_it_without_a_panic() {
     let fixture = Fixture::with_torrent();
-    let (_seeder, peer) = fixture.seed(&["--limit-up", "100K"]);
+    let (_seeder, peer) = fixture.seed(&["--limit-up", "100K", "--limit-local"]);
     let mut command = fixture.command(&get(&peer, &["--json"]));
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
@@ -250,4 +250,22 @@ fn the_demo_ends_well() {
     let ran = fixture.run(&["demo", "--size", "4MiB"]);
     ran.assert_status(0);
     assert!(ran.out().contains("every file has arrived as it was sent"), "{}", ran.out());
+}
+
+#[test]
+fn what_is_wrong_with_a_proxy_is_told_and_its_password_is_not() {
+    let fixture = Fixture::with_torrent();
+    for (proxy, what) in [
+        ("socks5://me:hidden@", "it names no host"),
+        ("ftp://me:hidden@127.0.0.1", "socks5://"),
+        ("socks5://me:hidden@127.0.0.1:http", "port"),
+    ] {
+        let ran = fixture.run(&["get", "payload.torrent", "-o", "out", "--proxy", proxy]);
+        assert!(ran.err().contains(what), "{what:?} is not in {}", ran.err());
+        assert!(!ran.err().contains("hidden"), "{}", ran.err());
+    }
+    let proxied = ["get", "payload.torrent", "--proxy", "socks5://127.0.0.1:9", "--peer"];
+    fixture.run(&[&proxied[..], &["nas:6881"]].concat()).assert_complains(2, "beside the proxy");
+    let missing = ["get", "payload.torrent", "-o", "out", "--interface", "nonsense0"];
+    fixture.run(&missing).assert_complains(1, "no network interface nonsense0");
 }

@@ -45,4 +45,7 @@ pub enum PeerFault {
     /// So many changes of mind that they can only be meant to cost us time.
     #[error("flood of control messages")]
     ControlFlood,
+    /// Hashes that are not those of the file that they are said to be of.
+    #[error("hashes that are a lie")]
+    FalseHashes,
 }

@@ -7,12 +7,13 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
-use sha_lanes::Sha1Lanes;
 use torrent::PieceIndex;
+use torrent::metainfo::create::{Format, PieceHashes};
 use torrent::metainfo::{FileLayout, Metainfo};
 
 use super::crew::Crew;
 use super::lanes::{Batch, Outcome, Scratch, batch_len};
+use super::piece_hash::{Judgement, PieceHash};
 use super::storage::Unreadable;
 use super::throttle::Throttle;
 use super::{DiskError, FilePool, Storage, StorageOptions};
@@ -69,8 +70,8 @@ impl CheckReport {
 /// neighbours are hashed fastest.
 ///
 /// # Errors
-/// Why a piece cannot be read, if one cannot; [`DiskError::Cancelled`] soon after `cancel` is set. What was found
-/// by then is lost.
+/// Why a piece cannot be read, if one cannot; [`DiskError::Cancelled`] soon after `cancel` is set;
+/// [`DiskError::Contradiction`] if the torrent is no good. What was found by then is lost.
 pub fn check_batch(
     storage: &Storage,
     metainfo: &Metainfo,
@@ -79,15 +80,16 @@ pub fn check_batch(
     scratch: &mut Scratch,
     cancel: &AtomicBool,
 ) -> Result<Vec<(PieceIndex, PieceState)>, DiskError> {
-    let zeros = ZeroHashes::new(storage.layout());
+    let format = metainfo.format();
+    let zeros = ZeroHashes::new(format, storage.layout());
     let (mut states, mut report) = (Vec::with_capacity(pieces.len()), CheckReport::default());
     let throttle = Throttle::new(None, cancel);
-    Batch { storage, pieces, next: &[] }.hash(
+    Batch { storage, format, pieces, next: &[] }.hash(
         &mut crew.turn(),
         scratch,
         &throttle,
         |piece, outcome| {
-            states.push((piece, state_of(metainfo, &zeros, piece, outcome, &mut report)));
+            states.push((piece, state_of(metainfo, &zeros, piece, outcome, &mut report)?));
             Ok(())
         },
     )?;
@@ -106,7 +108,7 @@ pub fn check_batch(
 /// Each thread takes a [batch](batch_len) of neighbouring pieces at a time, so that a disk with a moving head streams.
 ///
 /// # Errors
-/// [`DiskError::Cancelled`] soon after `cancel` is set.
+/// [`DiskError::Cancelled`] soon after `cancel` is set; [`DiskError::Contradiction`] if the torrent is no good.
 pub fn check_pieces(
     storage: &Storage,
     metainfo: &Metainfo,
@@ -115,18 +117,19 @@ pub fn check_pieces(
     cancel: &AtomicBool,
     on_piece: impl Fn(PieceIndex, PieceState) + Sync,
 ) -> Result<CheckReport, DiskError> {
-    let zeros = ZeroHashes::new(storage.layout());
+    let format = metainfo.format();
+    let zeros = ZeroHashes::new(format, storage.layout());
     let report = Mutex::new(CheckReport::default());
-    hash_pieces(storage, pieces, options, cancel, |piece, outcome| {
-        let state = state_of(metainfo, &zeros, piece, outcome, &mut lock(&report));
+    hash_pieces(storage, format, pieces, options, cancel, |piece, outcome| {
+        let state = state_of(metainfo, &zeros, piece, outcome, &mut lock(&report))?;
         on_piece(piece, state);
         Ok(())
     })?;
     Ok(report.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// The hashes of all pieces of the files below `root`, to make a torrent of them. `on_progress` is called with the
-/// number of bytes hashed since the last call, from any of the threads.
+/// The hashes of version 1 of all pieces of the files below `root`, to make a torrent of them. `on_progress` is called
+/// with the number of bytes hashed since the last call, from any of the threads.
 ///
 /// # Errors
 /// [`DiskError::Missing`] or [`DiskError::Shortened`] if the files are not as `layout` says;
@@ -138,6 +141,21 @@ pub fn hash_files(
     cancel: &AtomicBool,
     on_progress: impl Fn(u64) + Sync,
 ) -> Result<Vec<[u8; 20]>, DiskError> {
+    hash_files_as(Format::V1, layout, root, threads, cancel, on_progress).map(|hashes| hashes.v1)
+}
+
+/// The hashes of all pieces as `format` wants them, and else as [`hash_files`] does.
+///
+/// # Errors
+/// As `hash_files`.
+pub fn hash_files_as(
+    format: Format,
+    layout: &Arc<FileLayout>,
+    root: &Path,
+    threads: usize,
+    cancel: &AtomicBool,
+    on_progress: impl Fn(u64) + Sync,
+) -> Result<PieceHashes, DiskError> {
     let options = StorageOptions {
         preallocate: false,
         wanted: vec![true; layout.files().len()],
@@ -145,17 +163,28 @@ pub fn hash_files(
     };
     let pool = Arc::new(FilePool::default());
     let storage = Storage::new(Arc::clone(layout), root.to_owned(), pool, options);
-    let zeros = ZeroHashes::new(layout);
-    let hashes = Mutex::new(vec![[0; 20]; layout.piece_count() as usize]);
+    let zeros = ZeroHashes::new(format, layout);
+    let count = layout.piece_count() as usize;
+    let hashes = Mutex::new(PieceHashes {
+        v1: vec![[0; 20]; if format.has_v1() { count } else { 0 }],
+        v2: vec![[0; 32]; if format.has_v2() { count } else { 0 }],
+    });
     let pieces: Vec<PieceIndex> = (0..layout.piece_count()).map(PieceIndex).collect();
     let check = CheckOptions { threads, ..CheckOptions::default() };
-    hash_pieces(&storage, &pieces, &check, cancel, |piece, outcome| {
+    hash_pieces(&storage, format, &pieces, &check, cancel, |piece, outcome| {
         let hash = match outcome {
             Outcome::Hash(hash) => hash,
             Outcome::Hole => zeros.of(piece),
             Outcome::Unreadable(Unreadable { error, .. }) => return Err(error),
         };
-        lock(&hashes)[piece.index()] = hash;
+        let mut hashes = lock(&hashes);
+        if let (Some(place), Some(hash)) = (hashes.v1.get_mut(piece.index()), hash.v1) {
+            *place = hash;
+        }
+        if let (Some(place), Some(hash)) = (hashes.v2.get_mut(piece.index()), hash.v2) {
+            *place = hash;
+        }
+        drop(hashes);
         on_progress(u64::from(layout.len_of(piece)));
         Ok(())
     })?;
@@ -168,25 +197,30 @@ fn state_of(
     piece: PieceIndex,
     outcome: Outcome,
     report: &mut CheckReport,
-) -> PieceState {
-    let expected = metainfo.piece_hash(piece);
-    match outcome {
-        Outcome::Hash(hash) if hash == expected => PieceState::Good,
-        Outcome::Hash(_) => PieceState::Bad,
+) -> Result<PieceState, DiskError> {
+    let (hash, if_wrong) = match outcome {
+        Outcome::Hash(hash) => (hash, PieceState::Bad),
         // A hole reads as zeros, and a piece may well be zeros; only if it is not, the hole says that it is missing.
-        Outcome::Hole if zeros.of(piece) == expected => PieceState::Good,
-        Outcome::Hole => PieceState::Missing,
-        Outcome::Unreadable(Unreadable { error, .. }) if error.is_absence() => PieceState::Missing,
+        Outcome::Hole => (zeros.of(piece), PieceState::Missing),
+        Outcome::Unreadable(Unreadable { error, .. }) if error.is_absence() => {
+            return Ok(PieceState::Missing);
+        }
         Outcome::Unreadable(unreadable) => {
             report.add(piece, unreadable);
-            PieceState::Unreadable
+            return Ok(PieceState::Unreadable);
         }
+    };
+    match hash.judge(&metainfo.piece_check(piece)) {
+        Judgement::Right => Ok(PieceState::Good),
+        Judgement::Wrong => Ok(if_wrong),
+        Judgement::Contradiction => Err(DiskError::Contradiction { piece }),
     }
 }
 
 /// Hashes pieces on threads of its own, and tells what came of each from any of them, until one fails.
 fn hash_pieces(
     storage: &Storage,
+    format: Format,
     pieces: &[PieceIndex],
     options: &CheckOptions,
     cancel: &AtomicBool,
@@ -201,7 +235,7 @@ fn hash_pieces(
         let mut left = lock(&left);
         let (pieces, others) = left.split_at(share.min(left.len()));
         *left = others;
-        Batch { storage, pieces, next: &others[..share.min(others.len())] }
+        Batch { storage, format, pieces, next: &others[..share.min(others.len())] }
     };
     let work = || {
         if options.low_priority {
@@ -233,33 +267,24 @@ fn hash_pieces(
 
 /// The hashes that pieces of nothing but zeros have, made when first asked for.
 struct ZeroHashes<'a> {
+    format: Format,
     layout: &'a FileLayout,
-    whole: OnceLock<[u8; 20]>,
+    whole: OnceLock<PieceHash>,
 }
 
 impl<'a> ZeroHashes<'a> {
-    fn new(layout: &'a FileLayout) -> Self {
-        Self { layout, whole: OnceLock::new() }
+    fn new(format: Format, layout: &'a FileLayout) -> Self {
+        Self { format, layout, whole: OnceLock::new() }
     }
 
-    fn of(&self, piece: PieceIndex) -> [u8; 20] {
-        match self.layout.len_of(piece) {
-            len if len == self.layout.piece_len() => *self.whole.get_or_init(|| hash_zeros(len)),
-            len => hash_zeros(len),
-        }
+    fn of(&self, piece: PieceIndex) -> PieceHash {
+        let hash = || PieceHash::of_zeros(self.format, self.layout, piece);
+        let len = self.layout.piece_len();
+        let is_whole = self.layout.len_of(piece) == len
+            && (!self.format.has_v2()
+                || self.layout.tree_shape(piece) == (len, self.layout.piece_height()));
+        if is_whole { *self.whole.get_or_init(hash) } else { hash() }
     }
-}
-
-fn hash_zeros(len: u32) -> [u8; 20] {
-    let zeros = [0; 64 * 1024];
-    let mut sha1 = Sha1Lanes::new(1);
-    let mut rest = len as usize;
-    while rest > 0 {
-        let now = rest.min(zeros.len());
-        sha1.update(&[&zeros[..now]]);
-        rest -= now;
-    }
-    sha1.finish()[0]
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

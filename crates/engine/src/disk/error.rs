@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
+use torrent::PieceIndex;
 
 /// A disk operation that did not work, and on which file.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +59,15 @@ pub enum DiskError {
     UnsafePath {
         /// The link.
         path: PathBuf,
+    },
+    /// Not the disk is wrong but the torrent: a hybrid one, whose hashes of BitTorrent v1 are those of other data
+    /// than those of v2.
+    #[error(
+        "piece {piece} is right by BitTorrent v1 or v2 and wrong by the other: the torrent contradicts itself; get another torrent file"
+    )]
+    Contradiction {
+        /// The piece.
+        piece: PieceIndex,
     },
     /// The caller asked to stop.
     #[error("stopped before the end")]

@@ -6,12 +6,14 @@
 
 use std::ops::Range;
 
-use sha_lanes::{LANES_MAX, Sha1Lanes};
+use sha_lanes::LANES_MAX;
 use torrent::PieceIndex;
 use torrent::metainfo::FileLayout;
+use torrent::metainfo::create::Format;
 
 use super::crew::Turn;
 use super::direct::DIRECT_SLACK;
+use super::piece_hash::{PieceHash, PieceHasher};
 use super::storage::{Cursor, Unreadable};
 use super::throttle::Throttle;
 use super::{DiskError, Storage};
@@ -25,7 +27,7 @@ pub struct Scratch {
 /// What came of one piece.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    Hash([u8; 20]),
+    Hash(PieceHash),
     /// Nothing of it was ever written.
     Hole,
     Unreadable(Unreadable),
@@ -35,6 +37,8 @@ pub(super) enum Outcome {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Batch<'a> {
     pub(super) storage: &'a Storage,
+    /// Which hashes are wanted.
+    pub(super) format: Format,
     pub(super) pieces: &'a [PieceIndex],
     /// What is likely to come after them.
     pub(super) next: &'a [PieceIndex],
@@ -76,7 +80,58 @@ impl Batch<'_> {
             groups(layout, &full).chain(groups(layout, self.next)),
         );
         for group in groups(layout, &full) {
-            hash_group(self.storage, group, turn, scratch, throttle, &mut ahead, &mut tell)?;
+            self.hash_group(group, turn, scratch, throttle, &mut ahead, &mut tell)?;
+        }
+        Ok(())
+    }
+
+    /// Hashes equally long pieces, a lane each.
+    fn hash_group(
+        self,
+        pieces: &[PieceIndex],
+        turn: &mut Turn<'_>,
+        scratch: &mut Scratch,
+        throttle: &Throttle<'_>,
+        ahead: &mut Ahead<'_>,
+        tell: &mut impl FnMut(PieceIndex, Outcome) -> Result<(), DiskError>,
+    ) -> Result<(), DiskError> {
+        let Some(&first) = pieces.first() else { return Ok(()) };
+        let (storage, layout) = (self.storage, self.storage.layout());
+        let len = layout.len_of(first);
+        let new = |&piece| Lane {
+            storage,
+            piece,
+            // As like as not they are all in one file.
+            cursor: ahead.cursor.clone(),
+            is_direct: false,
+            failure: None,
+        };
+        let mut lanes: Vec<Lane<'_>> = pieces.iter().map(new).collect();
+        let mut hasher = PieceHasher::new(self.format, layout, pieces);
+        let mut offset = 0;
+        while offset < len && lanes.iter().any(|lane| lane.failure.is_none()) {
+            let window = offset..len.min(offset.saturating_add(WINDOW_LEN));
+            // Where one has to wait for the disk, so will its neighbours; to look at each would be to wait for each.
+            if lanes[0].is_cold(offset) {
+                ahead.begin();
+            }
+            if ahead.is_needed {
+                lanes.iter_mut().for_each(|lane| lane.look(offset));
+            }
+            offset = if lanes.iter().any(|lane| lane.is_direct) {
+                hash_cold(&mut lanes, &mut hasher, window, turn, throttle, ahead)?
+            } else {
+                if ahead.is_needed {
+                    turn.leave();
+                } else {
+                    turn.take();
+                }
+                hash_cached(&mut lanes, &mut hasher, window, scratch, throttle, ahead)?
+            };
+        }
+        for (lane, hash) in lanes.into_iter().zip(hasher.finish()) {
+            let outcome = lane.failure.map_or(Outcome::Hash(hash), Outcome::Unreadable);
+            tell(lane.piece, outcome)?;
         }
         Ok(())
     }
@@ -91,61 +146,11 @@ fn groups<'a>(
     alike.flat_map(|alike| alike.chunks(sha_lanes::lanes()))
 }
 
-/// Hashes equally long pieces, a lane each.
-fn hash_group(
-    storage: &Storage,
-    pieces: &[PieceIndex],
-    turn: &mut Turn<'_>,
-    scratch: &mut Scratch,
-    throttle: &Throttle<'_>,
-    ahead: &mut Ahead<'_>,
-    tell: &mut impl FnMut(PieceIndex, Outcome) -> Result<(), DiskError>,
-) -> Result<(), DiskError> {
-    let Some(&first) = pieces.first() else { return Ok(()) };
-    let len = storage.layout().len_of(first);
-    let new = |&piece| Lane {
-        storage,
-        piece,
-        // As like as not they are all in one file.
-        cursor: ahead.cursor.clone(),
-        is_direct: false,
-        failure: None,
-    };
-    let mut lanes: Vec<Lane<'_>> = pieces.iter().map(new).collect();
-    let mut sha1 = Sha1Lanes::new(pieces.len());
-    let mut offset = 0;
-    while offset < len && lanes.iter().any(|lane| lane.failure.is_none()) {
-        let window = offset..len.min(offset.saturating_add(WINDOW_LEN));
-        // Where one has to wait for the disk, so will its neighbours; to look at each would be to wait for each.
-        if lanes[0].is_cold(offset) {
-            ahead.begin();
-        }
-        if ahead.is_needed {
-            lanes.iter_mut().for_each(|lane| lane.look(offset));
-        }
-        offset = if lanes.iter().any(|lane| lane.is_direct) {
-            hash_cold(&mut lanes, &mut sha1, window, turn, throttle, ahead)?
-        } else {
-            if ahead.is_needed {
-                turn.leave();
-            } else {
-                turn.take();
-            }
-            hash_cached(&mut lanes, &mut sha1, window, scratch, throttle, ahead)?
-        };
-    }
-    for (lane, hash) in lanes.into_iter().zip(sha1.finish()) {
-        let outcome = lane.failure.map_or(Outcome::Hash(hash), Outcome::Unreadable);
-        tell(lane.piece, outcome)?;
-    }
-    Ok(())
-}
-
 /// Hashes bytes that are in memory, stretch by stretch through the core's cache. Returns how far it came: to where
 /// the first bytes were that were not in memory after all, or to the end of the window.
 fn hash_cached(
     lanes: &mut [Lane<'_>],
-    sha1: &mut Sha1Lanes,
+    hasher: &mut PieceHasher,
     window: Range<u32>,
     scratch: &mut Scratch,
     throttle: &Throttle<'_>,
@@ -166,7 +171,7 @@ fn hash_cached(
             lane.read(offset, buf, ahead);
             *slice = buf;
         }
-        sha1.update(&slices[..lanes.len()]);
+        hasher.update(&slices[..lanes.len()]);
         offset += stretch;
     }
     Ok(offset)
@@ -175,7 +180,7 @@ fn hash_cached(
 /// Hashes bytes that are on a disk, which are read in runs as long as it likes them. Returns the end of the window.
 fn hash_cold(
     lanes: &mut [Lane<'_>],
-    sha1: &mut Sha1Lanes,
+    hasher: &mut PieceHasher,
     window: Range<u32>,
     turn: &mut Turn<'_>,
     throttle: &Throttle<'_>,
@@ -211,7 +216,7 @@ fn hash_cold(
     }
     drop(reading);
     turn.take();
-    sha1.update(&slices[..lanes.len()]);
+    hasher.update(&slices[..lanes.len()]);
     Ok(window.end)
 }
 

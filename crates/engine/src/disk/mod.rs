@@ -17,16 +17,20 @@ mod gate;
 mod lanes;
 mod part_file;
 mod path;
+mod piece_hash;
 mod storage;
 mod throttle;
 mod torrent_files;
 
-pub use checker::{CheckOptions, CheckReport, PieceState, check_batch, check_pieces, hash_files};
+pub use checker::{
+    CheckOptions, CheckReport, PieceState, check_batch, check_pieces, hash_files, hash_files_as,
+};
 pub use crew::Crew;
 pub use disks::{Disk, Disks};
 pub use error::DiskError;
 pub use file_pool::{FileMode, FilePool};
 pub(crate) use file_watch::FileWatch;
 pub use lanes::{Scratch, batch_len};
+pub(crate) use piece_hash::{Judgement, PieceHash, hash_blocks};
 pub use storage::{Storage, StorageOptions};
 pub use torrent_files::FileStamp;

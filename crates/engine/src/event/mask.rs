@@ -33,6 +33,10 @@ impl EventMask {
     pub const TRACKER_TRANSFER: Self = Self(1 << 10);
     /// Every file opened, read, written, closed.
     pub const FILES: Self = Self(1 << 11);
+    /// What our node of the DHT finds.
+    pub const DHT: Self = Self(1 << 12);
+    /// Web seeds that help, or do not.
+    pub const WEB_SEEDS: Self = Self(1 << 13);
     /// Everything.
     pub const ALL: Self = Self(u32::MAX);
     /// Everything that happens seldom enough for people: what [`Session::subscribe`](crate::Session::subscribe)
@@ -43,7 +47,9 @@ impl EventMask {
             | Self::PIECES.0
             | Self::PEERS.0
             | Self::TRACKERS.0
-            | Self::FILTER.0,
+            | Self::FILTER.0
+            | Self::DHT.0
+            | Self::WEB_SEEDS.0,
     );
 
     /// Whether the two have a group in common.

@@ -28,6 +28,7 @@ pub use subscribers::EventSink;
 pub(crate) use subscribers::{Publisher, Subscribers};
 
 use crate::parting::DisconnectReason;
+use crate::port_mapper::MappedPorts;
 use crate::status::TorrentState;
 use crate::status_word::StatusWord;
 
@@ -50,6 +51,11 @@ pub enum EventKind {
     StateChanged(TorrentState),
     /// The same as a number.
     StatusChanged(StatusWord),
+    /// The metadata of a torrent that a magnet link named is here: its handle has it.
+    MetadataReceived,
+    /// The metadata of a torrent that a magnet link named came from peers, and cannot be used. The torrent has
+    /// failed.
+    MetadataRefused(String),
     /// Everything that is wanted is here.
     Completed,
     /// The disk let us down; the torrent has stopped until it is started.
@@ -60,6 +66,13 @@ pub enum EventKind {
         path: PathBuf,
         /// Why.
         error: String,
+    },
+    /// Other limits on all torrents together hold from now on, in bytes per second: the schedule says so.
+    LimitsChanged {
+        /// On what peers send; `None` is no limit.
+        download: Option<u64>,
+        /// On what is sent to peers; `None` is no limit.
+        upload: Option<u64>,
     },
     /// The subscriber was too slow: so many events between the one before this and the one after are lost.
     Lagged(u64),
@@ -77,9 +90,52 @@ pub enum EventKind {
         error: String,
     },
 
+    /// Others see us at this address (BEP 24), as far as they agree: it is another than before.
+    ExternalAddress {
+        /// The address; there may be one of each family.
+        ip: IpAddr,
+    },
+
+    /// Our node of the DHT has found its place in the network.
+    DhtBootstrapped {
+        /// Whether in that of IPv6.
+        is_v6: bool,
+        /// How many nodes it knows there.
+        nodes: usize,
+    },
+    /// A torrent was searched for in the DHT, and announced.
+    DhtAnswered {
+        /// How many nodes answered.
+        nodes: usize,
+        /// How many peers they told of.
+        peers: usize,
+        /// How many nodes tell of us now.
+        stored: usize,
+    },
+
     /// None of the ports can be had: the session does not start.
     NotListening {
         /// What the system says of the last.
+        error: String,
+    },
+
+    /// The router hands on to us what comes to these ports of its own.
+    PortMapped {
+        /// Our port.
+        port: u16,
+        /// The router's.
+        ports: MappedPorts,
+    },
+    /// The router hands nothing on to us, or no more. It is asked again every ten minutes.
+    PortNotMapped {
+        /// Why.
+        error: String,
+    },
+    /// The proxy is of no use. It is tried again later and later, once a minute in the end.
+    ProxyFailed {
+        /// The proxy, without user and password.
+        proxy: String,
+        /// Why, and what to do about it.
         error: String,
     },
 
@@ -156,6 +212,25 @@ pub enum EventKind {
         status_code: Option<u16>,
     },
 
+    /// A web seed brings something, for the first time or after it had failed.
+    WebSeedAnswered {
+        /// Its address, as the torrent has it.
+        url: String,
+    },
+    /// A web seed did not help.
+    WebSeedFailed {
+        /// Its address, as the torrent has it.
+        url: String,
+        /// Why.
+        error: String,
+        /// How often it has failed since it last helped, with this time.
+        times_in_row: u32,
+        /// What its web server said, if that was the trouble.
+        status_code: Option<u16>,
+        /// It is not asked again.
+        is_dropped: bool,
+    },
+
     /// A connection is open, and nobody has said anything yet.
     ConnectionOpened {
         /// The other end.
@@ -173,6 +248,10 @@ pub enum EventKind {
         direction: Direction,
         /// What it says it can do.
         reserved: Reserved,
+        /// Whether what it and we say is encrypted.
+        is_encrypted: bool,
+        /// Whether uTP carries it, rather than TCP.
+        is_utp: bool,
     },
     /// A connection is over, or could not be opened.
     PeerDisconnected {
@@ -310,6 +389,8 @@ pub enum FilterPoint {
     Dht,
     /// A tracker is about to be asked.
     Tracker,
+    /// A web seed is about to be asked.
+    WebSeed,
 }
 
 /// How much an event matters to people.
@@ -349,14 +430,23 @@ impl EventKind {
         match self {
             Self::StateChanged(_) => (EventMask::STATUS, Info, "state"),
             Self::StatusChanged(_) => (EventMask::STATUS, Debug, "status"),
+            Self::MetadataReceived => (EventMask::STATUS, Info, "metadata_received"),
+            Self::MetadataRefused(_) => (EventMask::STATUS, Critical, "metadata_refused"),
             Self::Completed => (EventMask::STATUS, Info, "completed"),
             Self::DiskFailed(_) => (EventMask::STATUS, Critical, "disk_failed"),
             Self::FileFailed { .. } => (EventMask::STATUS, Critical, "file_failed"),
             Self::ResumeRefused { .. } => (EventMask::STATUS, Warning, "resume_refused"),
+            Self::LimitsChanged { .. } => (EventMask::STATUS, Info, "limits_changed"),
             Self::Lagged(_) => (EventMask::ALL, Warning, "lagged"),
             Self::ListenSucceeded { .. } => (EventMask::LISTEN, Info, "listen_succeeded"),
             Self::ListenFailed { .. } => (EventMask::LISTEN, Warning, "listen_failed"),
+            Self::ExternalAddress { .. } => (EventMask::LISTEN, Info, "external_address"),
+            Self::DhtBootstrapped { .. } => (EventMask::DHT, Info, "dht_bootstrapped"),
+            Self::DhtAnswered { .. } => (EventMask::DHT, Debug, "dht_answered"),
             Self::NotListening { .. } => (EventMask::LISTEN, Fatal, "not_listening"),
+            Self::PortMapped { .. } => (EventMask::LISTEN, Info, "port_mapped"),
+            Self::PortNotMapped { .. } => (EventMask::LISTEN, Info, "port_not_mapped"),
+            Self::ProxyFailed { .. } => (EventMask::LISTEN, Critical, "proxy_failed"),
             Self::PieceVerified(_) => (EventMask::PIECES, Info, "piece_verified"),
             Self::PieceFailed(_) => (EventMask::PIECES, Warning, "piece_failed"),
             Self::PieceSources { .. } => (EventMask::SOURCES, Debug, "piece_sources"),
@@ -371,6 +461,8 @@ impl EventKind {
             Self::TrackerAnswered { .. } => (EventMask::TRACKERS, Info, "tracker_answered"),
             Self::TrackerWarned { .. } => (EventMask::TRACKERS, Warning, "tracker_warned"),
             Self::TrackerFailed { .. } => (EventMask::TRACKERS, Warning, "tracker_failed"),
+            Self::WebSeedAnswered { .. } => (EventMask::WEB_SEEDS, Info, "web_seed_answered"),
+            Self::WebSeedFailed { .. } => (EventMask::WEB_SEEDS, Warning, "web_seed_failed"),
             Self::ConnectionOpened { .. } => (EventMask::PEERS, Debug, "connection_opened"),
             Self::PeerConnected { .. } => (EventMask::PEERS, Info, "peer_connected"),
             Self::PeerDisconnected { .. } => (EventMask::PEERS, Info, "peer_disconnected"),
@@ -403,8 +495,10 @@ impl EventKind {
             | Self::TrackerDisconnected { url }
             | Self::TrackerRead { url, .. }
             | Self::TrackerWritten { url, .. }
+            | Self::WebSeedAnswered { url }
             | Self::TrackerAnswered { url, .. } => url.len(),
             Self::TrackerWarned { url, warning: words }
+            | Self::WebSeedFailed { url, error: words, .. }
             | Self::TrackerFailed { url, error: words, .. } => url.len() + words.len(),
             _ => 0,
         }

@@ -27,6 +27,9 @@ impl Packet {
             Message::Extended { id, payload } => {
                 Message::Extended { id: *id, payload: Bytes::copy_from_slice(payload) }
             }
+            Message::Hashes { request, hashes } => {
+                Message::Hashes { request: *request, hashes: Bytes::copy_from_slice(hashes) }
+            }
             other => other.clone(),
         };
         Self::Message(message)
@@ -65,6 +68,9 @@ impl Packet {
                 Message::Reject(_) => 16,
                 Message::AllowedFast(_) => 17,
                 Message::Extended { .. } => 20,
+                Message::HashRequest(_) => 21,
+                Message::Hashes { .. } => 22,
+                Message::HashReject(_) => 23,
                 Message::Unknown(kind) => *kind as i16,
             },
         })
@@ -73,9 +79,11 @@ impl Packet {
     /// Bytes that it keeps beside its own.
     pub(super) fn extra_len(&self) -> usize {
         match self {
-            Self::Message(Message::Bitfield(bytes) | Message::Extended { payload: bytes, .. }) => {
-                bytes.len()
-            }
+            Self::Message(
+                Message::Bitfield(bytes)
+                | Message::Extended { payload: bytes, .. }
+                | Message::Hashes { hashes: bytes, .. },
+            ) => bytes.len(),
             _ => 0,
         }
     }

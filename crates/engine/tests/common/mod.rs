@@ -1,6 +1,7 @@
 //! What the tests of whole sessions share: a payload, sessions, and a peer that is played by hand.
 
 pub(crate) mod tracker_host;
+pub(crate) mod web_host;
 
 use std::collections::VecDeque;
 use std::fs;
@@ -13,13 +14,14 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use engine::disk::hash_files;
+use engine::disk::hash_files_as;
 use engine::{
-    AddOptions, CheckOptions, EventKind, Events, ListenConfig, Session, SessionConfig, Torrent,
-    TorrentState,
+    AddOptions, CheckOptions, DhtConfig, Encryption, EventKind, Events, ListenConfig, NatConfig,
+    Session, SessionConfig, Torrent, TorrentState,
 };
 use tempfile::TempDir;
-use torrent::metainfo::{Metainfo, create::Builder};
+use torrent::metainfo::Metainfo;
+use torrent::metainfo::create::{Builder, Format};
 use torrent::wire::{Handshake, Inbox, Message, MessageLimits, Reserved};
 use torrent::{Bitfield, Block, InfoHash, PeerId, Rng};
 
@@ -63,6 +65,15 @@ impl Payload {
     }
 
     pub(crate) fn of(files: &[(&str, usize)], piece_len: u32, seed: u64) -> Self {
+        Self::in_format(Format::V1, files, piece_len, seed)
+    }
+
+    pub(crate) fn in_format(
+        format: Format,
+        files: &[(&str, usize)],
+        piece_len: u32,
+        seed: u64,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut rng = Rng::from_seed(seed);
         let mut all = Vec::new();
@@ -77,14 +88,16 @@ impl Payload {
         let split = |path: &str| path.split('/').map(|name| name.as_bytes().to_vec()).collect();
         let files = files.iter().map(|&(path, len)| (split(path), len as u64)).collect();
         let builder = Builder {
+            format,
             name: b"payload".to_vec(),
             files,
             piece_len: Some(piece_len),
             ..Builder::default()
         };
         let layout = Arc::new(builder.layout().unwrap());
-        let hashes = hash_files(&layout, dir.path(), 2, &AtomicBool::new(false), |_| {}).unwrap();
-        let metainfo = Metainfo::parse(&builder.finish(&hashes).unwrap()).unwrap();
+        let never = AtomicBool::new(false);
+        let hashes = hash_files_as(format, &layout, dir.path(), 2, &never, |_| {}).unwrap();
+        let metainfo = Metainfo::parse(&builder.finish_as(&hashes).unwrap()).unwrap();
         Self { dir, metainfo, bytes: all }
     }
 
@@ -126,12 +139,10 @@ impl Payload {
     }
 
     pub(crate) fn assert_equals(&self, dir: &Path) {
-        let mut rest = &self.bytes[..];
-        for file in self.metainfo.layout().files() {
-            let path = dir.join(file.path.to_path_buf());
-            let (ours, behind) = rest.split_at(file.len as usize);
-            assert!(ours == fs::read(&path).unwrap(), "{} differs", path.display());
-            rest = behind;
+        for file in self.metainfo.layout().files().iter().filter(|file| !file.is_pad) {
+            let path = file.path.to_path_buf();
+            let ours = fs::read(self.dir.path().join(&path)).unwrap();
+            assert!(ours == fs::read(dir.join(&path)).unwrap(), "{} differs", path.display());
         }
     }
 }
@@ -139,6 +150,12 @@ impl Payload {
 pub(crate) fn config(ip: IpAddr) -> SessionConfig {
     SessionConfig {
         listen: ListenConfig { ports: vec![0..=0], bind: Some(ip) },
+        lsd: false,
+        // Peers that are played by hand begin plainly, or with noise that means nothing.
+        encryption: Encryption::Off,
+        nat: NatConfig::OFF,
+        dht: DhtConfig::off(),
+        utp: false,
         ..SessionConfig::default()
     }
 }
@@ -178,8 +195,11 @@ impl Leecher {
 
     /// In a folder of its own, whatever the options say.
     pub(crate) fn with_options(payload: &Payload, options: AddOptions) -> Self {
+        Self::of(session(LOCAL), payload, options)
+    }
+
+    pub(crate) fn of(session: Session, payload: &Payload, options: AddOptions) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let session = session(LOCAL);
         let events = session.subscribe().unwrap();
         let options = AddOptions { dir: dir.path().into(), ..options };
         let torrent = session.add(payload.metainfo.clone(), options).unwrap();
@@ -196,6 +216,16 @@ impl Leecher {
         let events = wait_for(&self.events, |kind| matches!(kind, EventKind::Completed));
         payload.assert_equals(self.dir.path());
         events
+    }
+}
+
+/// Reads events until one has what is looked for.
+pub(crate) fn find<T>(events: &Events, pick: impl Fn(EventKind) -> Option<T>) -> T {
+    loop {
+        let event = events.recv_timeout(GUARD).expect("it did not happen");
+        if let Some(found) = pick(event.kind) {
+            return found;
+        }
     }
 }
 

@@ -6,9 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use engine::disk::hash_files;
+use engine::disk::hash_files_as;
 use torrent::metainfo::Metainfo;
-use torrent::metainfo::create::{Builder, NewFile};
+use torrent::metainfo::create::{Builder, NewFile, PieceHashes};
 
 use super::hash_threads;
 use crate::cli::Create;
@@ -64,6 +64,7 @@ pub(crate) fn run(options: &Create, terminal: &Terminal) -> Result<(), Failure> 
         return Err(Failure::at(&options.path, "no files to share"));
     }
     let builder = Builder {
+        format: options.format.into(),
         name: name.to_vec(),
         files: found.files,
         piece_len: options.piece_size,
@@ -72,11 +73,14 @@ pub(crate) fn run(options: &Create, terminal: &Terminal) -> Result<(), Failure> 
         web_seeds: options.web_seeds.clone(),
         comment: options.comment.clone(),
         source: options.source.clone(),
+        similar: options.similar.clone(),
+        collections: options.collections.clone(),
+        update_url: options.update_url.clone(),
         created_by: Some(USER_AGENT.to_owned()),
         ..Builder::default()
     };
     let hashes = hash(&builder, &path, options, terminal, &interrupt)?;
-    let torrent = builder.finish(&hashes)?;
+    let torrent = builder.finish_as(&hashes)?;
     // What we made is read back as anyone would: nothing leaves this house that it would refuse.
     let metainfo = Metainfo::parse(&torrent)?;
     write_atomically(&output, &torrent).map_err(|error| Failure::at(&output, error))?;
@@ -89,7 +93,13 @@ pub(crate) fn run(options: &Create, terminal: &Terminal) -> Result<(), Failure> 
         count(layout.piece_count(), "piece"),
         bytes(layout.piece_len().into()),
     ));
-    terminal.line(&format!("info hash {}", metainfo.info_hash()));
+    let hashes = metainfo.info_hashes();
+    if let Some(v1) = hashes.v1 {
+        terminal.line(&format!("info hash {v1}"));
+    }
+    if let Some(v2) = hashes.v2 {
+        terminal.line(&format!("info hash v2 {v2}"));
+    }
     Ok(())
 }
 
@@ -99,7 +109,7 @@ fn hash(
     options: &Create,
     terminal: &Terminal,
     interrupt: &Interrupt,
-) -> Result<Vec<[u8; 20]>, Failure> {
+) -> Result<PieceHashes, Failure> {
     // The files are where they are, whatever the torrent will call them.
     let own_name = path.file_name().map_or_else(Vec::new, |name| name.as_bytes().to_vec());
     let on_disk = Builder { name: own_name, ..builder.clone() };
@@ -108,7 +118,8 @@ fn hash(
     let root = path.parent().unwrap_or_else(|| Path::new("/"));
     let bar = terminal.bar("hashing", layout.total_len());
     let threads = hash_threads(options.threads);
-    let hashes = hash_files(&layout, root, threads, interrupt.flag(), |len| bar.inc(len));
+    let advance = |len| bar.inc(len);
+    let hashes = hash_files_as(builder.format, &layout, root, threads, interrupt.flag(), advance);
     bar.finish_and_clear();
     Ok(hashes?)
 }

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use engine::disk::hash_files;
 use engine::{
-    AddOptions, ListenConfig, Session, SessionConfig, SessionLimits, Torrent, TorrentState,
+    AddOptions, DhtConfig, ListenConfig, NatConfig, Session, SessionConfig, SessionLimits, Torrent,
+    TorrentState,
 };
 use torrent::Rng;
 use torrent::metainfo::Metainfo;
@@ -71,8 +72,11 @@ fn play(
     let start = |name: &str, upload: Option<u64>| -> Result<Client, Failure> {
         let config = SessionConfig {
             listen: ListenConfig { ports: vec![0..=0], bind: Some(loopback) },
-            limits: SessionLimits { upload, ..SessionLimits::default() },
+            limits: SessionLimits { upload, local_too: true, ..SessionLimits::default() },
             user_agent: USER_AGENT.to_owned(),
+            nat: NatConfig::OFF,
+            dht: DhtConfig::off(),
+            lsd: false,
             ..SessionConfig::default()
         };
         let session = Session::start(config)?;

@@ -1,8 +1,10 @@
 //! `flotilla get`: downloads torrents.
 
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 
-use engine::{AddError, AddOptions, Session, Torrent, TorrentState, TorrentStatus};
+use engine::{AddError, AddOptions, Session, Torrent, TorrentState, TorrentStatus, WhenKnown};
 use torrent::metainfo::Metainfo;
 use torrent::swarm::SelectorKind;
 
@@ -10,7 +12,7 @@ use super::{all_addrs, session_config};
 use crate::cli::Get;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::source::{There, find, load, writable_dir};
+use crate::source::{Source, There, find, find_source, refuse_unfindable, root_name, writable_dir};
 use crate::terminal::Terminal;
 use crate::values::NameFilter;
 use crate::watch::{Outcome, Watch};
@@ -18,14 +20,24 @@ use crate::watch::{Outcome, Watch};
 pub(crate) fn run(options: Get, terminal: &Terminal) -> Result<(), Failure> {
     let interrupt = Interrupt::install()?;
     let filter = NameFilter::new(&options.only, &options.exclude).map_err(Failure::Usage)?;
-    let peers = all_addrs(&options.peers)?;
+    let peers = all_addrs(&options.peers, &options.network.ways)?;
     let goal =
         Goal { is_endless: options.seed, ratio: options.ratio, seed_time: options.seed_time };
+    let is_json = options.network.json;
+    let config = session_config(options.network, options.limit_down, terminal)?;
+    let http = config.http_options();
+    let is_anyone_known = !peers.is_empty() || config.lsd || config.dht.is_enabled;
     let mut is_anything_missing = false;
-    let mut wanted: Vec<(Metainfo, Vec<u8>)> = Vec::new();
+    let mut wanted = Vec::new();
     for source in &options.sources {
-        match load(source).and_then(|metainfo| priorities(source, metainfo, &filter)) {
-            Ok(torrent) => wanted.push(torrent),
+        let found = find_source(source, &http).and_then(|found| {
+            if let Source::Link(link) = &found {
+                refuse_unfindable(source, link, is_anyone_known)?;
+            }
+            Ok(found)
+        });
+        match found {
+            Ok(found) => wanted.push((source, found)),
             Err(Failure::Failed(why)) => {
                 terminal.complain(&why);
                 is_anything_missing = true;
@@ -37,35 +49,47 @@ pub(crate) fn run(options: Get, terminal: &Terminal) -> Result<(), Failure> {
         return Err(Failure::Told);
     }
     writable_dir(&options.output)?;
-    let is_json = options.network.json;
-    let config = session_config(options.network, options.limit_down, terminal)?;
+    if let Some(dir) = &options.save_torrent {
+        writable_dir(dir)?;
+    }
+    let usual = AddOptions {
+        dir: options.output.clone(),
+        selector: if options.sequential { SelectorKind::Linear } else { SelectorKind::Rarest },
+        check: options.check,
+        preallocate: options.preallocate,
+        peers,
+        web_seeds: options.web_seeds,
+        ..AddOptions::default()
+    };
     let session = Session::start(config)?;
     let mut watch = Watch::new(terminal, interrupt, session, is_json)?;
-    let mut strangers = Vec::new();
-    for (metainfo, priorities) in wanted {
-        let name = metainfo.name().to_owned();
-        let there = find(&metainfo, &priorities, &options.output);
-        if let (There::Longer(path), false) = (&there, options.overwrite) {
-            let longer = "it is there already, and longer than it should be; --overwrite makes it what the torrent says";
-            terminal.complain(&format!("{}: {longer}", path.display()));
-            is_anything_missing = true;
-            continue;
-        }
-        if !matches!(there, There::Nothing) {
-            strangers.push(metainfo.info_hash());
-        }
-        let add = AddOptions {
-            dir: options.output.clone(),
-            priorities,
-            selector: if options.sequential { SelectorKind::Linear } else { SelectorKind::Rarest },
-            check: options.check,
-            preallocate: options.preallocate,
-            peers: peers.clone(),
-            // First it is seen what is on disk.
-            is_stopped: true,
-            ..AddOptions::default()
+    let chooser = Chooser {
+        filter,
+        output: options.output,
+        overwrite: options.overwrite,
+        save_torrent: options.save_torrent,
+    };
+    for (source, found) in wanted {
+        let (name, added) = match found {
+            Source::Torrent(metainfo) => {
+                let priorities = match chooser.priorities(&metainfo) {
+                    Ok(priorities) => priorities,
+                    Err(why) => {
+                        terminal.complain(&format!("{source}: {why}"));
+                        is_anything_missing = true;
+                        continue;
+                    }
+                };
+                // First it is seen what is on disk.
+                let add = AddOptions { priorities, is_stopped: true, ..usual.clone() };
+                (metainfo.name().to_owned(), watch.session().add(*metainfo, add))
+            }
+            Source::Link(link) => {
+                let add = AddOptions { when_known: WhenKnown::Pause, ..usual.clone() };
+                (source.clone(), watch.session().add_magnet(&link, add))
+            }
         };
-        match watch.session().add(metainfo, add) {
+        match added {
             Ok(torrent) => watch.add(torrent),
             Err(AddError::Duplicate(_)) => {
                 terminal.complain(&format!("{name}: named twice; once is enough"));
@@ -73,42 +97,97 @@ pub(crate) fn run(options: Get, terminal: &Terminal) -> Result<(), Failure> {
             Err(error) => return Err(error.into()),
         }
     }
-    let outcome = watch.follow(|_, status| status.state == TorrentState::Stopped);
-    if outcome == Outcome::Interrupted {
-        return watch.end(outcome);
+    if watch.torrents().next().is_none() {
+        return watch.end(Outcome::Failed);
     }
-    let torrents: Vec<Torrent> = watch.torrents().cloned().collect();
-    for torrent in torrents {
-        let status = torrent.status();
-        let is_strange = strangers.contains(&torrent.info_hash()) && status.pieces_have == 0;
-        if is_strange && !options.overwrite {
-            let name = &status.name;
-            terminal.complain(&format!("{name}: files of this name are there already, and nothing in them is what the torrent says; --overwrite makes it so"));
-            watch.give_up(torrent.info_hash())?;
-        } else {
-            torrent.start()?;
+    let (begun, given_up) = (RefCell::new(BTreeSet::new()), RefCell::new(BTreeSet::new()));
+    let outcome = watch.follow(|torrent, status| {
+        let name = torrent.info_hash();
+        if given_up.borrow().contains(&name) {
+            return true;
         }
-    }
-    let outcome = match watch.follow(|_, status| goal.is_reached(status)) {
+        // It is known what is on disk.
+        let is_ready = matches!(status.state, TorrentState::Stopped | TorrentState::Paused);
+        if is_ready && begun.borrow_mut().insert(name) {
+            // Should the engine be gone, following it ends by itself.
+            match chooser.begin(torrent, status) {
+                Ok(()) => torrent.start().ok(),
+                Err(why) => {
+                    terminal.complain(&format!("{}: {why}", status.name));
+                    given_up.borrow_mut().insert(name);
+                    torrent.stop().ok()
+                }
+            };
+        }
+        goal.is_reached(status)
+    });
+    let is_anything_missing = is_anything_missing || !given_up.borrow().is_empty();
+    watch.end(match outcome {
         Outcome::Reached if is_anything_missing => Outcome::Failed,
         outcome => outcome,
-    };
-    watch.end(outcome)
+    })
 }
 
-/// A priority for each file, by its name.
-fn priorities(
-    source: &str,
-    metainfo: Metainfo,
-    filter: &NameFilter,
-) -> Result<(Metainfo, Vec<u8>), Failure> {
-    let layout = Arc::clone(metainfo.layout());
-    let is_wanted = layout.files().iter().map(|file| filter.matches(&file.path.to_path_buf()));
-    let priorities: Vec<u8> = is_wanted.map(|is_wanted| if is_wanted { 4 } else { 0 }).collect();
-    if priorities.iter().all(|&priority| priority == 0) {
-        return Err(Failure::Failed(format!("{source}: no file matches --only and --exclude")));
+/// What of a torrent is downloaded, and whether at all.
+struct Chooser {
+    filter: NameFilter,
+    output: PathBuf,
+    overwrite: bool,
+    save_torrent: Option<PathBuf>,
+}
+
+impl Chooser {
+    /// A priority for each file, by its name.
+    fn priorities(&self, metainfo: &Metainfo) -> Result<Vec<u8>, String> {
+        let files = metainfo.layout().files().iter();
+        let is_wanted = files.map(|file| self.filter.matches(&file.path.to_path_buf()));
+        let priorities: Vec<u8> =
+            is_wanted.map(|is_wanted| if is_wanted { 4 } else { 0 }).collect();
+        if priorities.iter().all(|&priority| priority == 0) {
+            return Err("no file matches --only and --exclude".to_owned());
+        }
+        self.refuse_longer(metainfo, &priorities)?;
+        Ok(priorities)
     }
-    Ok((metainfo, priorities))
+
+    fn refuse_longer(&self, metainfo: &Metainfo, priorities: &[u8]) -> Result<(), String> {
+        match find(metainfo, priorities, &self.output) {
+            There::Longer(path) if !self.overwrite => Err(format!(
+                "{} is there already, and longer than it should be; --overwrite makes it what the torrent says",
+                path.display()
+            )),
+            There::Longer(_) | There::Something | There::Nothing => Ok(()),
+        }
+    }
+
+    /// It is known what a torrent is and what of it is on disk: says why it is not to go on, if it is not.
+    fn begin(&self, torrent: &Torrent, status: &TorrentStatus) -> Result<(), String> {
+        let metainfo = torrent.metainfo().ok_or("its metadata is not here")?;
+        if status.state == TorrentState::Paused {
+            self.choose(torrent, metainfo)?;
+        }
+        let priorities = self.priorities(metainfo)?;
+        let is_there = !matches!(find(metainfo, &priorities, &self.output), There::Nothing);
+        if is_there && status.pieces_have == 0 && !self.overwrite {
+            return Err("files of this name are there already, and nothing in them is what the torrent says; --overwrite makes it so".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Of a link it was not known before which files there are.
+    fn choose(&self, torrent: &Torrent, metainfo: &Metainfo) -> Result<(), String> {
+        if let Some(dir) = &self.save_torrent {
+            let mut name = root_name(metainfo).unwrap_or_default().into_os_string();
+            name.push(".torrent");
+            let path = dir.join(name);
+            torrent.save_torrent(path).map_err(|error| error.to_string())?;
+        }
+        if !self.filter.is_all() {
+            let priorities = self.priorities(metainfo)?;
+            torrent.set_priorities(priorities).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
 }
 
 /// When a download has done its part.

@@ -2,6 +2,7 @@
 
 mod create;
 mod demo;
+mod dht;
 mod get;
 mod pages;
 mod seed;
@@ -15,14 +16,15 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::thread::available_parallelism;
 
-use engine::{ListenConfig, SessionConfig, SessionLimits};
+use engine::{DhtConfig, ListenConfig, NatConfig, SessionConfig, SessionLimits};
 use torrent::ip_filter::{IpFilter, IpFilterBuilder};
 
-use crate::cli::{Command, Network};
+use crate::cli::{Command, Network, Transport, Ways};
 use crate::failure::Failure;
-use crate::source::{USER_AGENT, state_dir};
+use crate::source::state_dir;
 use crate::terminal::Terminal;
 use crate::values::peer_addrs;
+use crate::ways;
 
 /// Does what was asked.
 pub(crate) fn run(command: Command, terminal: &Terminal) -> Result<(), Failure> {
@@ -33,6 +35,7 @@ pub(crate) fn run(command: Command, terminal: &Terminal) -> Result<(), Failure> 
         Command::Show(options) => show::run(&options, terminal),
         Command::Verify(options) => verify::run(&options, terminal),
         Command::Tracker(options) => tracker::run(&options, terminal),
+        Command::Dht(options) => dht::run(options, terminal),
         Command::Demo(options) => demo::run(&options, terminal),
         Command::Completions(options) => {
             pages::completions(&options, terminal);
@@ -52,6 +55,7 @@ fn session_config(
     let limits = SessionLimits {
         download,
         upload: network.limit_up,
+        local_too: network.limit_local,
         connections_max: network.max_peers.into(),
         connections_per_torrent_max: usual
             .connections_per_torrent_max
@@ -61,13 +65,22 @@ fn session_config(
     };
     let ip_filter =
         network.ip_filter.as_deref().map(|path| ip_filter(path, terminal)).transpose()?;
+    let mut dht = DhtConfig { is_enabled: !network.no_dht, ..DhtConfig::default() };
+    dht.boot.extend(network.dht_nodes);
     Ok(SessionConfig {
+        dht,
         listen: ListenConfig { ports: network.port.0, bind: network.bind },
         state_dir: state_dir(network.state_dir, network.no_state),
         limits,
-        user_agent: USER_AGENT.to_owned(),
+        schedule: network.schedule,
+        nat: NatConfig { is_on: !network.no_nat, ..NatConfig::default() },
         ip_filter: ip_filter.unwrap_or_default(),
-        ..SessionConfig::default()
+        encryption: network.encryption,
+        tcp: network.transport != Transport::Utp,
+        utp: network.transport != Transport::Tcp,
+        exchange: !network.no_pex,
+        lsd: !network.no_lsd,
+        ..ways::session_config(&network.ways)?
     })
 }
 
@@ -92,8 +105,10 @@ fn ip_filter(path: &Path, terminal: &Terminal) -> Result<IpFilter, Failure> {
     Ok(rules.build())
 }
 
-fn all_addrs(peers: &[String]) -> Result<Vec<SocketAddr>, Failure> {
-    let found: Result<Vec<_>, String> = peers.iter().map(|peer| peer_addrs(peer)).collect();
+fn all_addrs(peers: &[String], ways: &Ways) -> Result<Vec<SocketAddr>, Failure> {
+    let may_look_up = ways.proxy.is_none() || ways.proxy_loose;
+    let found: Result<Vec<_>, String> =
+        peers.iter().map(|peer| peer_addrs(peer, may_look_up)).collect();
     Ok(found.map_err(Failure::Usage)?.concat())
 }
 

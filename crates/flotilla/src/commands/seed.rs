@@ -33,8 +33,13 @@ pub(crate) fn run(options: Seed, terminal: &Terminal) -> Result<(), Failure> {
     let mut watch = Watch::new(terminal, interrupt, session, is_json)?;
     for (metainfo, dir) in torrents {
         // Stopped: should the data be wrong, nothing is to be fetched over it.
-        let add =
-            AddOptions { dir, check: options.check, is_stopped: true, ..AddOptions::default() };
+        let add = AddOptions {
+            dir,
+            check: options.check,
+            is_stopped: true,
+            super_seeding: options.super_seeding,
+            ..AddOptions::default()
+        };
         let torrent = watch.session().add(metainfo, add)?;
         watch.add(torrent);
     }

@@ -1,24 +1,155 @@
-//! `flotilla show`: what a torrent file says.
+//! `flotilla show`: what a torrent file or a magnet link says.
 
+use std::ops::RangeInclusive;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use engine::{AddOptions, ListenConfig, Session, SessionConfig};
+use engine::{
+    AddOptions, DhtConfig, ListenConfig, NatConfig, Session, SessionConfig, TorrentState, WhenKnown,
+};
 use serde_json::json;
+use torrent::InfoHashV2;
 use torrent::metainfo::Metainfo;
+use torrent::metainfo::create::Format;
 use torrent::tracker::TrackerStatus;
+use torrent::{InfoHashes, Magnet};
 
+use super::all_addrs;
 use crate::cli::Show;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::source::{USER_AGENT, load};
+use crate::source::{Source, find_source};
 use crate::terminal::Terminal;
 use crate::text::{bytes, count};
+use crate::watch::sentence;
+use crate::ways;
 
 pub(crate) fn run(options: &Show, terminal: &Terminal) -> Result<(), Failure> {
-    let metainfo = load(&options.source)?;
-    let counts = if options.scrape { scrape(&metainfo)? } else { Vec::new() };
+    let config = ways::session_config(&options.ways)?;
+    match find_source(&options.source, &config.http_options())? {
+        Source::Torrent(metainfo) => show_torrent(&metainfo, options, config, terminal),
+        Source::Link(link) if options.fetch => {
+            let metainfo = fetch(&link, options, config.clone(), terminal)?;
+            show_torrent(&metainfo, options, config, terminal)
+        }
+        Source::Link(_) if options.scrape => Err(Failure::Usage(
+            "--scrape needs a torrent; --fetch gets that of a magnet link first".to_owned(),
+        )),
+        Source::Link(link) => {
+            show_link(&link, options.json, terminal);
+            Ok(())
+        }
+    }
+}
+
+/// What a link says by itself.
+fn show_link(link: &Magnet, is_json: bool, terminal: &Terminal) {
+    let InfoHashes { v1, v2 } = link.info_hashes;
+    if is_json {
+        let value = json!({
+            "name": link.name,
+            "info_hash": v1.map(|hash| hash.to_string()),
+            "info_hash_v2": v2.map(|hash| hash.to_string()),
+            "length": link.len,
+            "trackers": link.trackers,
+            "web_seeds": link.web_seeds,
+            "peers": link.peers.iter().map(peer).collect::<Vec<_>>(),
+            "select": link.select.iter().map(files).collect::<Vec<_>>(),
+            "magnet": link.to_string(),
+        });
+        return terminal.line(&value.to_string());
+    }
+    let field = |name: &str, value: &str| terminal.line(&format!("{name:<12} {value}"));
+    let optional = [
+        ("Name", link.name.clone()),
+        ("Info hash", v1.map(|hash| hash.to_string())),
+        ("Info hash v2", v2.map(|hash| hash.to_string())),
+        ("Size", link.len.map(|len| format!("{} ({len} bytes)", bytes(len)))),
+    ];
+    for (name, value) in optional {
+        if let Some(value) = value {
+            field(name, &value);
+        }
+    }
+    for (tier, number) in link.trackers.iter().zip(1..) {
+        tier.iter().for_each(|url| field(&format!("Tracker {number}"), url));
+    }
+    link.web_seeds.iter().for_each(|url| field("Web seed", url));
+    link.peers.iter().for_each(|named| field("Peer", &peer(named)));
+    if !link.select.is_empty() {
+        field("Files", &link.select.iter().map(files).collect::<Vec<_>>().join(", "));
+    }
+}
+
+fn peer((host, port): &(String, u16)) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+fn files(range: &RangeInclusive<u32>) -> String {
+    match (range.start(), range.end()) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first} to {last}"),
+    }
+}
+
+/// Gets the metadata of a link from peers; waits for as long as it takes.
+fn fetch(
+    link: &Magnet,
+    options: &Show,
+    config: SessionConfig,
+    terminal: &Terminal,
+) -> Result<Metainfo, Failure> {
+    let peers = all_addrs(&options.peers, &options.ways)?;
+    let interrupt = Interrupt::install()?;
+    let session = Session::start(SessionConfig {
+        listen: ListenConfig { ports: vec![0..=0], bind: options.bind },
+        ..config
+    })?;
+    // Stopped as soon as it is known, and where nothing is: it writes nothing.
+    let add = AddOptions {
+        peers,
+        when_known: WhenKnown::Stop,
+        dir: "/nonexistent".into(),
+        ..AddOptions::default()
+    };
+    let torrent = session.add_magnet(link, add)?;
+    let events = session.subscribe()?;
+    while torrent.metainfo().is_none() {
+        let status = torrent.status();
+        if let TorrentState::Failed(why) = &status.state {
+            return Err(Failure::Failed(format!("{}: {why}", options.source)));
+        }
+        if interrupt.is_set() || terminal.is_gone() {
+            return Err(Failure::Interrupted);
+        }
+        if terminal.is_live() {
+            terminal.show(&[sentence(&status)]);
+        }
+        match events.recv_timeout(TICK) {
+            Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Failure::Failed("the engine has stopped".to_owned()));
+            }
+        }
+    }
+    terminal.show(&[]);
+    if let Some(path) = &options.save {
+        torrent.save_torrent(path).map_err(|error| Failure::Failed(error.to_string()))?;
+    }
+    let metainfo = torrent.metainfo().expect("it has just come").clone();
+    session.shutdown(LEAVING_PATIENCE);
+    Ok(metainfo)
+}
+
+fn show_torrent(
+    metainfo: &Metainfo,
+    options: &Show,
+    config: SessionConfig,
+    terminal: &Terminal,
+) -> Result<(), Failure> {
+    let counts = if options.scrape { scrape(metainfo, config)? } else { Vec::new() };
     if options.json {
-        let mut value = as_json(&metainfo);
+        let mut value = as_json(metainfo);
         if options.scrape {
             value["scrape"] = counts.iter().map(tracker_json).collect();
         }
@@ -28,7 +159,24 @@ pub(crate) fn run(options: &Show, terminal: &Terminal) -> Result<(), Failure> {
     let layout = metainfo.layout();
     let field = |name: &str, value: &str| terminal.line(&format!("{name:<12} {value}"));
     field("Name", metainfo.name());
-    field("Info hash", &metainfo.info_hash().to_string());
+    let hashes = metainfo.info_hashes();
+    if let Some(v1) = hashes.v1 {
+        field("Info hash", &v1.to_string());
+    }
+    if let Some(v2) = hashes.v2 {
+        field("Info hash v2", &v2.to_string());
+    }
+    match metainfo.format() {
+        Format::V1 => {}
+        Format::V2 => field("Version", "BitTorrent v2"),
+        Format::Hybrid => field("Version", "BitTorrent v1 and v2 in one"),
+    }
+    if let Some(missing) = metainfo.layers().map(|layers| layers.missing().count() as u64)
+        && missing > 0
+    {
+        let of = count(missing, "file");
+        field("Piece hashes", &format!("those of {of} are not here; peers are asked for them"));
+    }
     field("Size", &format!("{} ({} bytes)", bytes(layout.total_len()), layout.total_len()));
     field("Pieces", &format!("{} of {}", layout.piece_count(), bytes(layout.piece_len().into())));
     if metainfo.is_private() {
@@ -39,12 +187,15 @@ pub(crate) fn run(options: &Show, terminal: &Terminal) -> Result<(), Failure> {
         ("Created by", metainfo.created_by().map(str::to_owned)),
         ("Created", metainfo.creation_date().map(date)),
         ("Source", metainfo.source().map(str::to_owned)),
+        ("Update from", metainfo.update_url().map(str::to_owned)),
     ];
     for (name, value) in optional {
         if let Some(value) = value {
             field(name, &value);
         }
     }
+    metainfo.collections().iter().for_each(|name| field("Collection", name));
+    metainfo.similar().iter().for_each(|hash| field("Similar", &hash.to_string()));
     for (number, tier) in metainfo.trackers().iter().enumerate() {
         for url in tier {
             let counted = counts.iter().find(|tracker| tracker.url == *url).map(counted);
@@ -57,6 +208,7 @@ pub(crate) fn run(options: &Show, terminal: &Terminal) -> Result<(), Failure> {
     metainfo.web_seeds().iter().chain(metainfo.http_seeds()).for_each(|url| field("Web seed", url));
     metainfo.nodes().iter().for_each(|(host, port)| field("DHT node", &format!("{host}:{port}")));
     let files = layout.files().iter().filter(|file| !file.is_pad);
+    field("Magnet", &Magnet::of(metainfo).to_string());
     field("Files", &count(files.clone().count() as u64, "file"));
     for file in files {
         terminal.line(&format!("{:>12} {}", bytes(file.len), file.path.to_path_buf().display()));
@@ -65,12 +217,14 @@ pub(crate) fn run(options: &Show, terminal: &Terminal) -> Result<(), Failure> {
 }
 
 /// Has the trackers count; waits until all have answered, or for as long as people do.
-fn scrape(metainfo: &Metainfo) -> Result<Vec<TrackerStatus>, Failure> {
+fn scrape(metainfo: &Metainfo, config: SessionConfig) -> Result<Vec<TrackerStatus>, Failure> {
     let interrupt = Interrupt::install()?;
     let session = Session::start(SessionConfig {
         listen: ListenConfig { ports: vec![0..=0], bind: None },
-        user_agent: USER_AGENT.to_owned(),
-        ..SessionConfig::default()
+        lsd: false,
+        dht: DhtConfig::off(),
+        nat: NatConfig::OFF,
+        ..config
     })?;
     // Stopped, and where nothing is: it neither reads nor writes nor announces.
     let options =
@@ -114,17 +268,22 @@ fn as_json(metainfo: &Metainfo) -> serde_json::Value {
     let files: Vec<_> = layout
         .files()
         .iter()
-        .map(|file| {
+        .enumerate()
+        .map(|(index, file)| {
+            let root = metainfo.layers().and_then(|layers| layers.root(index));
             json!({
                 "path": file.path.to_path_buf().to_string_lossy(),
                 "length": file.len,
                 "pad": file.is_pad,
+                "pieces_root": root.map(|root| InfoHashV2(root).to_string()),
             })
         })
         .collect();
     json!({
         "name": metainfo.name(),
         "info_hash": metainfo.info_hash().to_string(),
+        "info_hash_v1": metainfo.info_hashes().v1.map(|hash| hash.to_string()),
+        "info_hash_v2": metainfo.info_hashes().v2.map(|hash| hash.to_string()),
         "length": layout.total_len(),
         "piece_length": layout.piece_len(),
         "pieces": layout.piece_count(),
@@ -133,10 +292,14 @@ fn as_json(metainfo: &Metainfo) -> serde_json::Value {
         "created_by": metainfo.created_by(),
         "creation_date": metainfo.creation_date(),
         "source": metainfo.source(),
+        "similar": metainfo.similar().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "collections": metainfo.collections(),
+        "update_url": metainfo.update_url(),
         "trackers": metainfo.trackers(),
         "web_seeds": metainfo.web_seeds(),
         "http_seeds": metainfo.http_seeds(),
         "nodes": metainfo.nodes(),
+        "magnet": Magnet::of(metainfo).to_string(),
         "files": files,
     })
 }
@@ -152,6 +315,8 @@ fn date(seconds: i64) -> String {
 }
 
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long trackers may take to hear that we leave.
+const LEAVING_PATIENCE: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(50);
 /// The end of the year 9999.
 const LAST_SECOND: u64 = 253_402_300_799;

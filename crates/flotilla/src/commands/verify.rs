@@ -9,7 +9,8 @@ use engine::disk::{
     check_pieces,
 };
 use torrent::PieceIndex;
-use torrent::metainfo::FileLayout;
+use torrent::metainfo::create::Format;
+use torrent::metainfo::{FileLayout, PieceLayers};
 
 use super::hash_threads;
 use crate::cli::Verify;
@@ -23,6 +24,12 @@ pub(crate) fn run(options: &Verify, terminal: &Terminal) -> Result<(), Failure> 
     let interrupt = Interrupt::install()?;
     interrupt.insist()?;
     let metainfo = load_file(&options.file)?;
+    let lacks = |layers: &Arc<PieceLayers>| metainfo.format() == Format::V2 && !layers.is_whole();
+    if metainfo.layers().is_some_and(lacks) {
+        let what =
+            "it lacks the hashes of pieces (`piece layers`), which are needed to verify files";
+        return Err(Failure::at(&options.file, what));
+    }
     std::fs::metadata(&options.dir).map_err(|error| Failure::at(&options.dir, error))?;
     let dir = data_dir(&metainfo, std::slice::from_ref(&options.dir));
     let dir = dir.unwrap_or_else(|| options.dir.clone());
@@ -57,7 +64,7 @@ pub(crate) fn run(options: &Verify, terminal: &Terminal) -> Result<(), Failure> 
     let wrong = wrong.into_inner().unwrap_or_else(PoisonError::into_inner);
     let lens: Vec<Option<u64>> =
         storage.file_stamps().iter().map(|stamp| stamp.as_ref().map(|stamp| stamp.len)).collect();
-    let findings = findings(&layout, &wrong, &lens, &report);
+    let findings = findings(&layout, metainfo.format(), &wrong, &lens, &report);
     let mut counts = (0_u64, 0_u64);
     for (file, finding) in layout.files().iter().zip(&findings) {
         match finding {
@@ -109,6 +116,7 @@ impl std::fmt::Display for Finding {
 
 fn findings(
     layout: &FileLayout,
+    format: Format,
     wrong: &BTreeMap<PieceIndex, PieceState>,
     lens: &[Option<u64>],
     report: &CheckReport,
@@ -116,6 +124,13 @@ fn findings(
     let bad_pieces = |file: usize| {
         let pieces = layout.file_pieces(file);
         wrong.range(PieceIndex(pieces.start)..PieceIndex(pieces.end)).map(|(piece, _)| *piece)
+    };
+    let damaged = |file: usize| {
+        let all = layout.file_pieces(file).len() as u64;
+        let pieces: Vec<PieceIndex> = bad_pieces(file).collect();
+        let told = format!("damaged in {} of {}", pieces.len(), count(all, "piece"));
+        // Where each piece is of one file, it is known which bytes of that may be wrong.
+        if format.has_v2() { format!("{told}: {}", in_bytes(layout, file, &pieces)) } else { told }
     };
     // How many files have bytes in each wrong piece.
     let mut owners: BTreeMap<PieceIndex, u32> = BTreeMap::new();
@@ -140,11 +155,10 @@ fn findings(
             }
             Some(len) if len > entry.len => {
                 let by = bytes(len - entry.len);
-                let within =
-                    if is_own { format!(", {}", damaged(bad, all)) } else { String::new() };
+                let within = if is_own { format!(", {}", damaged(file)) } else { String::new() };
                 Finding::Wrong(format!("too long by {by}{within}"))
             }
-            Some(_) if is_own => Finding::Wrong(damaged(bad, all)),
+            Some(_) if is_own => Finding::Wrong(damaged(file)),
             Some(_) if bad > 0 => Finding::Unclear { bad, all },
             Some(_) => Finding::Good,
         }
@@ -155,17 +169,27 @@ fn findings(
         .flat_map(bad_pieces)
         .collect();
     for (file, finding) in found.iter_mut().enumerate() {
-        if let Finding::Unclear { bad, all } = *finding
+        if let Finding::Unclear { .. } = *finding
             && !bad_pieces(file).all(|piece| explained.contains(&piece))
         {
-            *finding = Finding::Wrong(damaged(bad, all));
+            *finding = Finding::Wrong(damaged(file));
         }
     }
     found
 }
 
-fn damaged(bad: u32, all: u32) -> String {
-    format!("damaged in {bad} of {}", count(all, "piece"))
+/// The bytes of a file that lie in pieces: `bytes 0 to 16383, 32768 to 40000`.
+fn in_bytes(layout: &FileLayout, file: usize, pieces: &[PieceIndex]) -> String {
+    let (len, start) = (u64::from(layout.piece_len()), layout.file_pieces(file).start);
+    let runs = pieces.chunk_by(|a, b| a.0 + 1 == b.0).filter_map(|run| {
+        let (first, last) = (run.first()?.0 - start, run.last()?.0 - start);
+        let end = (u64::from(last + 1) * len).min(layout.files()[file].len);
+        Some(format!("{} to {}", u64::from(first) * len, end - 1))
+    });
+    let mut told: Vec<String> = runs.take(RUNS_MAX + 1).collect();
+    let more = if told.len() > RUNS_MAX { " and others" } else { "" };
+    told.truncate(RUNS_MAX);
+    format!("bytes {}{more}", told.join(", "))
 }
 
 fn unreadable(error: &DiskError, pieces: &str) -> String {

@@ -26,6 +26,10 @@ impl Fixture {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, made_up(len)).unwrap();
         }
+        // Nothing is to leave this machine.
+        let config = dir.path().join("config/flotilla");
+        fs::create_dir_all(&config).unwrap();
+        fs::write(config.join("config.toml"), "no-nat = true\n").unwrap();
         Self { dir }
     }
 
@@ -45,6 +49,7 @@ impl Fixture {
         command
             .current_dir(self.dir.path())
             .env("XDG_STATE_HOME", self.path("state"))
+            .env("XDG_CONFIG_HOME", self.path("config"))
             .args(arguments);
         command
     }

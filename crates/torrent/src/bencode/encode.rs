@@ -23,6 +23,12 @@ impl From<&str> for OwnedValue {
     }
 }
 
+impl From<Vec<u8>> for OwnedValue {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
 impl From<i64> for OwnedValue {
     fn from(number: i64) -> Self {
         Self::Integer(number)

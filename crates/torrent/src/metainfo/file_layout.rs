@@ -2,15 +2,23 @@
 
 use std::ops::Range;
 
+use super::merkle::height_above;
 use super::{MetainfoError, RelativePath};
-use crate::{BLOCK_LEN, Block, PieceIndex};
+use crate::{BLOCK_LEN, Bitfield, Block, PieceIndex};
 
-/// The files of a torrent, laid end to end and cut into pieces.
+/// The files of a torrent, laid one behind the other and cut into pieces.
+///
+/// In version 1 of the protocol they lie end to end, so that a piece may have bytes of several files. In
+/// version 2 each begins with a piece of its own, and the last piece of each may be short.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileLayout {
     piece_len: u32,
     piece_count: u32,
     total_len: u64,
+    /// Where the last byte ends, from the start of the torrent: more than `total_len` if there are gaps.
+    end: u64,
+    /// There may be gaps between files, since each begins where a piece does.
+    is_aligned: bool,
     files: Vec<FileEntry>,
     /// Where each file begins, in bytes from the start of the torrent.
     starts: Vec<u64>,
@@ -53,22 +61,41 @@ impl FileLayout {
         if piece_len == 0 || piece_len > PIECE_LEN_MAX {
             return Err(MetainfoError::PieceLen(i64::from(piece_len)));
         }
-        let mut starts = Vec::with_capacity(files.len());
-        let mut total_len = 0_u64;
-        for file in &files {
-            starts.push(total_len);
-            total_len = total_len
-                .checked_add(file.len)
-                .filter(|len| *len <= TOTAL_LEN_MAX)
-                .ok_or(MetainfoError::TooBig)?;
-        }
-        let piece_count = u32::try_from(total_len.div_ceil(u64::from(piece_len)))
-            .ok()
-            .ok_or(MetainfoError::TooManyPieces)?;
-        Ok(Self { piece_len, piece_count, total_len, files, starts })
+        Self::lay(piece_len, files, false)
     }
 
-    /// How long every piece but the last is, in bytes.
+    /// Lays files as version 2 has it ([BEP 52]): each at the start of a piece.
+    ///
+    /// # Errors
+    /// If the piece length is no power of two from 16 KiB on, or a sum is out of range.
+    ///
+    /// [BEP 52]: https://www.bittorrent.org/beps/bep_0052.html
+    pub fn aligned(piece_len: u32, files: Vec<FileEntry>) -> Result<Self, MetainfoError> {
+        check_piece_len_v2(piece_len)?;
+        Self::lay(piece_len, files, true)
+    }
+
+    fn lay(piece_len: u32, files: Vec<FileEntry>, is_aligned: bool) -> Result<Self, MetainfoError> {
+        let mut starts = Vec::with_capacity(files.len());
+        let (mut total_len, mut end) = (0_u64, 0_u64);
+        for file in &files {
+            let gap = if is_aligned { end.next_multiple_of(piece_len.into()) - end } else { 0 };
+            starts.push(end + gap);
+            if file.len > 0 {
+                end = (end + gap)
+                    .checked_add(file.len)
+                    .filter(|end| *end <= TOTAL_LEN_MAX)
+                    .ok_or(MetainfoError::TooBig)?;
+            }
+            total_len += file.len;
+        }
+        let piece_count = u32::try_from(end.div_ceil(u64::from(piece_len)))
+            .ok()
+            .ok_or(MetainfoError::TooManyPieces)?;
+        Ok(Self { piece_len, piece_count, total_len, end, is_aligned, files, starts })
+    }
+
+    /// How long every piece is, in bytes, but the last; and if files are [aligned](Self::aligned) the last of each.
     pub const fn piece_len(&self) -> u32 {
         self.piece_len
     }
@@ -85,8 +112,70 @@ impl FileLayout {
 
     /// How long a piece is, in bytes; 0 past the end.
     pub fn len_of(&self, piece: PieceIndex) -> u32 {
-        let start = u64::from(piece.0) * u64::from(self.piece_len);
-        self.total_len.saturating_sub(start).min(u64::from(self.piece_len)) as u32
+        let start = self.start_of(piece);
+        let end = if self.is_aligned { self.last_file_end(start) } else { self.end };
+        end.saturating_sub(start).min(u64::from(self.piece_len)) as u32
+    }
+
+    /// How many bytes from the start of a piece one may be asked for. Behind a file that does not fill its last
+    /// piece some clients count zeros as if they belonged to it, and ask for them as well.
+    pub fn padded_len_of(&self, piece: PieceIndex) -> u32 {
+        let len = self.end.saturating_sub(self.start_of(piece));
+        len.min(u64::from(self.piece_len)) as u32
+    }
+
+    /// The bytes of all pieces in `have`.
+    pub fn len_of_all(&self, have: &Bitfield) -> u64 {
+        let whole = u64::from(have.count()) * u64::from(self.piece_len);
+        let short = |piece: PieceIndex| {
+            let is_here = piece.0 < self.piece_count && have.has(piece);
+            if is_here { self.piece_len - self.len_of(piece) } else { 0 }
+        };
+        if self.is_aligned {
+            let last = |file| self.file_pieces(file).next_back();
+            let lasts = (0..self.files.len()).filter_map(last).map(PieceIndex);
+            return whole - lasts.map(|piece| u64::from(short(piece))).sum::<u64>();
+        }
+        whole - u64::from(short(PieceIndex(self.piece_count.saturating_sub(1))))
+    }
+
+    const fn start_of(&self, piece: PieceIndex) -> u64 {
+        piece.0 as u64 * self.piece_len as u64
+    }
+
+    /// Where the last file that begins at or before `at` ends.
+    fn last_file_end(&self, at: u64) -> u64 {
+        self.last_file(at).map_or(0, |file| self.starts[file] + self.files[file].len)
+    }
+
+    /// The last file that begins at or before `at`.
+    fn last_file(&self, at: u64) -> Option<usize> {
+        self.starts.partition_point(|start| *start <= at).checked_sub(1)
+    }
+
+    /// The one file that has bytes of `piece`, where no piece has bytes of several but for padding: in torrents of
+    /// version 2, and hybrid ones. `None` past the end.
+    pub fn file_at(&self, piece: PieceIndex) -> Option<usize> {
+        self.last_file(self.start_of(piece)).filter(|_| piece.0 < self.piece_count)
+    }
+
+    /// How high the tree of a whole piece is above its blocks (BEP 52).
+    pub fn piece_height(&self) -> u32 {
+        height_above(u64::from(self.piece_len / BLOCK_LEN))
+    }
+
+    /// How many bytes of `piece` belong to the file at its start, and how high the tree above their blocks is (BEP
+    /// 52): of a file that is no longer than one piece only as high as it has to be.
+    pub fn tree_shape(&self, piece: PieceIndex) -> (u32, u32) {
+        let start = self.start_of(piece);
+        let Some(file) = self.last_file(start) else { return (0, 0) };
+        let file_len = self.files[file].len;
+        let left = (self.starts[file] + file_len).saturating_sub(start);
+        let len = left.min(u64::from(self.piece_len)) as u32;
+        if file_len <= u64::from(self.piece_len) {
+            return (len, height_above(u64::from(len.div_ceil(BLOCK_LEN))));
+        }
+        (len, self.piece_height())
     }
 
     /// The files, in order.
@@ -94,16 +183,21 @@ impl FileLayout {
         &self.files
     }
 
+    /// Where a file lies, in bytes from the start of the torrent, gaps between files counted.
+    pub fn file_range(&self, file: usize) -> Range<u64> {
+        match (self.starts.get(file), self.files.get(file)) {
+            (Some(&start), Some(entry)) => start..start + entry.len,
+            _ => 0..0,
+        }
+    }
+
     /// The pieces that hold bytes of a file; none if it has none.
     pub fn file_pieces(&self, file: usize) -> Range<u32> {
-        let (Some(&start), Some(entry)) = (self.starts.get(file), self.files.get(file)) else {
-            return 0..0;
-        };
-        if entry.len == 0 {
+        let (bytes, piece_len) = (self.file_range(file), u64::from(self.piece_len));
+        if bytes.is_empty() {
             return 0..0;
         }
-        let piece_len = u64::from(self.piece_len);
-        (start / piece_len) as u32..(start + entry.len).div_ceil(piece_len) as u32
+        (bytes.start / piece_len) as u32..bytes.end.div_ceil(piece_len) as u32
     }
 
     /// The runs of files that `len` bytes from `offset` of a piece lie in, in order. What lies past the
@@ -114,11 +208,9 @@ impl FileLayout {
         offset: u32,
         len: u32,
     ) -> impl Iterator<Item = Span> + '_ {
-        let start = u64::from(piece.0) * u64::from(self.piece_len) + u64::from(offset);
-        let end = (start + u64::from(len)).min(self.total_len);
-        // The last file that begins at or before `start`.
-        let first =
-            self.starts.partition_point(|file_start| *file_start <= start).saturating_sub(1);
+        let start = self.start_of(piece) + u64::from(offset);
+        let end = (start + u64::from(len)).min(self.end);
+        let first = self.last_file(start).unwrap_or(0);
         (first..self.files.len()).take_while(move |&file| self.starts[file] < end).filter_map(
             move |file| {
                 let file_start = self.starts[file];
@@ -149,6 +241,20 @@ impl FileLayout {
         let end = block.offset.checked_add(block.len);
         block.len > 0 && end.is_some_and(|end| end <= self.len_of(block.piece))
     }
+
+    /// Whether a peer may ask for a block: it lies within its piece, or [begins there](Self::padded_len_of).
+    pub fn may_be_asked(&self, block: Block) -> bool {
+        let end = block.offset.checked_add(block.len);
+        block.len > 0
+            && block.offset < self.len_of(block.piece)
+            && end.is_some_and(|end| end <= self.padded_len_of(block.piece))
+    }
+}
+
+/// In version 2 a piece is a power of two of blocks.
+pub(super) fn check_piece_len_v2(piece_len: u32) -> Result<(), MetainfoError> {
+    let is_right = piece_len.is_power_of_two() && (BLOCK_LEN..=PIECE_LEN_MAX).contains(&piece_len);
+    if is_right { Ok(()) } else { Err(MetainfoError::PieceLenV2(piece_len)) }
 }
 
 const PIECE_LEN_MAX: u32 = 512 * 1024 * 1024;

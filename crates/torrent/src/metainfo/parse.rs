@@ -4,16 +4,18 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use super::file_tree::{FileTree, read_layers};
 use super::{FileEntry, FileLayout, Metainfo, MetainfoError, RelativePath};
-use crate::InfoHash;
 use crate::bencode::{Dict, Limits, Value, decode_prefix};
+use crate::{InfoHash, InfoHashV2, InfoHashes};
 
 pub(super) fn parse(bytes: &[u8]) -> Result<Metainfo, MetainfoError> {
     if bytes.len() > FILE_LEN_MAX {
         return Err(MetainfoError::TooLong);
     }
-    let limits = Limits { keys_in_order: false, ..Limits::default() };
-    let (root, end) = decode_prefix(bytes, limits)?;
+    let (root, end) = decode_prefix(bytes, limits())?;
     let bytes = bytes.get(..end).unwrap_or_default();
     let root = root.as_dict().ok_or(MetainfoError::NotADictionary)?;
     let info = root.get(b"info").and_then(Value::as_dict).ok_or(MetainfoError::Field("info"))?;
@@ -23,28 +25,38 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Metainfo, MetainfoError> {
         start..start.saturating_add(part.len())
     };
 
-    let is_v2 = info.get(b"meta version").and_then(Value::as_integer) == Some(2);
-    let Some(pieces) = info.get(b"pieces").and_then(Value::as_bytes) else {
-        return Err(if is_v2 { MetainfoError::V2Only } else { MetainfoError::Field("pieces") });
-    };
-    let (piece_hashes, rest) = pieces.as_chunks::<20>();
-    if !rest.is_empty() {
-        return Err(MetainfoError::PiecesLen(pieces.len()));
-    }
+    let name = utf8_or_raw(info, b"name.utf-8", b"name").ok_or(MetainfoError::Field("name"))?;
     let piece_len = integer(info, b"piece length").ok_or(MetainfoError::Field("piece length"))?;
     let piece_len = u32::try_from(piece_len).ok().ok_or(MetainfoError::PieceLen(piece_len))?;
-    let name = utf8_or_raw(info, b"name.utf-8", b"name").ok_or(MetainfoError::Field("name"))?;
-    let layout = FileLayout::new(piece_len, files(info, name)?)?;
-    if layout.piece_count() as usize != piece_hashes.len() {
-        return Err(MetainfoError::PieceCount {
-            hashes: piece_hashes.len(),
-            pieces: layout.piece_count(),
-        });
+    let tree = match integer(info, b"meta version") {
+        None | Some(1) => None,
+        Some(2) => Some(FileTree::read(info, name)?),
+        Some(other) => return Err(MetainfoError::Version(other)),
+    };
+    let has_v1 = [&b"pieces"[..], b"files", b"length"].iter().any(|key| info.get(key).is_some());
+    let (layout, pieces, layers) = match tree {
+        Some(tree) if !has_v1 => {
+            let layers = tree.alone(piece_len)?;
+            refuse_collisions(layers.layout().files())?;
+            (Arc::clone(layers.layout()), None, Some(layers))
+        }
+        tree => {
+            let (layout, pieces) = list(info, name, piece_len)?;
+            let layers = tree.map(|tree| tree.beside(Arc::clone(&layout))).transpose()?;
+            (layout, Some(pieces), layers)
+        }
+    };
+    let owned = Bytes::copy_from_slice(bytes);
+    if let Some(layers) = &layers {
+        read_layers(layers, &layout, root, |layer| owned.slice(range_of(layer)))?;
     }
     Ok(Metainfo {
-        info_hash: InfoHash::of(info_bytes),
+        info_hashes: InfoHashes {
+            v1: pieces.is_some().then(|| InfoHash::of(info_bytes)),
+            v2: layers.is_some().then(|| InfoHashV2::of(info_bytes)),
+        },
         name: text(name),
-        layout: Arc::new(layout),
+        layout,
         is_private: integer(info, b"private") == Some(1),
         trackers: trackers(root),
         web_seeds: strings(root.get(b"url-list")),
@@ -54,11 +66,43 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Metainfo, MetainfoError> {
         created_by: root.get(b"created by").and_then(Value::as_bytes).map(text),
         creation_date: integer(root, b"creation date"),
         source: info.get(b"source").and_then(Value::as_bytes).map(text),
+        similar: similar(info, root),
+        collections: collections(info, root),
+        update_url: info.get(b"update-url").and_then(Value::as_str).map(str::to_owned),
+        has_originator: info.get(b"originator").is_some(),
         encoding: root.get(b"encoding").and_then(Value::as_bytes).map(text),
-        bytes: bytes.into(),
+        bytes: owned,
         info_range: range_of(info_bytes),
-        hashes_range: range_of(pieces),
+        hashes_range: pieces.map(range_of),
+        layers: layers.map(Arc::new),
     })
+}
+
+/// How a torrent file may be written.
+pub(super) fn limits() -> Limits {
+    Limits { keys_in_order: false, depth: DEPTH_MAX, ..Limits::default() }
+}
+
+/// What version 1 says: the files, and the hashes of pieces.
+fn list<'a>(
+    info: &Dict<'a>,
+    name: &[u8],
+    piece_len: u32,
+) -> Result<(Arc<FileLayout>, &'a [u8]), MetainfoError> {
+    let pieces = info.get(b"pieces").and_then(Value::as_bytes);
+    let pieces = pieces.ok_or(MetainfoError::Field("pieces"))?;
+    let (piece_hashes, rest) = pieces.as_chunks::<20>();
+    if !rest.is_empty() {
+        return Err(MetainfoError::PiecesLen(pieces.len()));
+    }
+    let layout = FileLayout::new(piece_len, files(info, name)?)?;
+    if layout.piece_count() as usize != piece_hashes.len() {
+        return Err(MetainfoError::PieceCount {
+            hashes: piece_hashes.len(),
+            pieces: layout.piece_count(),
+        });
+    }
+    Ok((Arc::new(layout), pieces))
 }
 
 /// The files, their paths checked against each other.
@@ -84,7 +128,7 @@ fn files(info: &Dict<'_>, name: &[u8]) -> Result<Vec<FileEntry>, MetainfoError> 
     Ok(files)
 }
 
-fn file(entry: &Dict<'_>, components: Vec<Vec<u8>>) -> Result<FileEntry, MetainfoError> {
+pub(super) fn file(entry: &Dict<'_>, components: Vec<Vec<u8>>) -> Result<FileEntry, MetainfoError> {
     let shown = text(&components.join(&b'/'));
     let attr = entry.get(b"attr").and_then(Value::as_bytes).unwrap_or_default();
     let len = integer(entry, b"length").ok_or(MetainfoError::Field("length"))?;
@@ -132,6 +176,31 @@ fn refuse_collisions(files: &[FileEntry]) -> Result<(), MetainfoError> {
     clash.map_or(Ok(()), |(_, next)| Err(MetainfoError::DuplicatePath(next.to_string())))
 }
 
+/// BEP 38: hashes in the info dictionary, and beside it; each once.
+fn similar(info: &Dict<'_>, root: &Dict<'_>) -> Vec<InfoHash> {
+    let lists = [info, root].into_iter().filter_map(|dict| dict.get(b"similar")?.as_list());
+    let hashes = lists.flatten().filter_map(|hash| hash.as_bytes()?.try_into().ok().map(InfoHash));
+    let mut similar = Vec::new();
+    for hash in hashes.take(SIMILAR_MAX) {
+        if !similar.contains(&hash) {
+            similar.push(hash);
+        }
+    }
+    similar
+}
+
+/// BEP 38: names in the info dictionary, and beside it; each once.
+fn collections(info: &Dict<'_>, root: &Dict<'_>) -> Vec<String> {
+    let lists = [info, root].into_iter().filter_map(|dict| dict.get(b"collections"));
+    let mut collections = Vec::new();
+    for name in lists.flat_map(|list| strings(Some(list))).take(SIMILAR_MAX) {
+        if !collections.contains(&name) {
+            collections.push(name);
+        }
+    }
+    collections
+}
+
 /// BEP 12: the list of tiers if there is one with anything in it, else the one tracker.
 fn trackers(root: &Dict<'_>) -> Vec<Vec<String>> {
     let tiers = root.get(b"announce-list").and_then(Value::as_list).unwrap_or_default();
@@ -175,13 +244,17 @@ fn integer(dict: &Dict<'_>, key: &[u8]) -> Option<i64> {
     dict.get(key).and_then(Value::as_integer)
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 const FILE_LEN_MAX: usize = 64 * 1024 * 1024;
-const FILES_MAX: usize = 1_000_000;
+pub(super) const FILES_MAX: usize = 1_000_000;
+/// Folders nest as deep in a file tree; the lists of version 1 do not need it.
+const DEPTH_MAX: usize = 128;
 const TRACKERS_MAX: usize = 1000;
+/// Hashes of similar torrents, and names of collections.
+const SIMILAR_MAX: usize = 100;
 const NODES_MAX: usize = 1000;
 
 #[cfg(test)]
@@ -263,6 +336,27 @@ mod tests {
     }
 
     #[test]
+    fn relatives_are_named_in_the_info_dictionary_or_beside_it() {
+        let relatives = |hash: char, name: &str| {
+            format!(
+                "11:collectionsl{}:{name}e7:similarl20:{}5:shorte",
+                name.len(),
+                [hash; 20].iter().collect::<String>()
+            )
+        };
+        let inside = format!("{}10:update-url9:http://u/10:originator0:", relatives('i', "one"));
+        let text = String::from_utf8(single(&inside)).expect("text");
+        let text = format!("d{}{}", relatives('r', "two"), &text[1..]);
+        let metainfo = parse(text.as_bytes()).expect("valid");
+        assert_eq!(metainfo.similar(), [InfoHash([b'i'; 20]), InfoHash([b'r'; 20])]);
+        assert_eq!(metainfo.collections(), ["one", "two"]);
+        assert_eq!((metainfo.update_url(), metainfo.has_originator()), (Some("http://u/"), true));
+        let many =
+            format!("7:similarl{}e", (0..500).map(|at| format!("20:{at:020}")).collect::<String>());
+        assert_eq!(parse(&single(&many)).expect("valid").similar().len(), SIMILAR_MAX);
+    }
+
+    #[test]
     fn refuses_what_is_not_a_torrent() {
         assert_eq!(error(b"le"), MetainfoError::NotADictionary);
         assert!(
@@ -276,7 +370,7 @@ mod tests {
             error(b"d4:infod6:lengthi5e4:name1:a12:piece lengthi9eee"),
             MetainfoError::Field("pieces")
         );
-        assert_eq!(error(b"d4:infod12:meta versioni2eee"), MetainfoError::V2Only);
+        assert_eq!(error(&single("12:meta versioni3e")), MetainfoError::Version(3));
         assert_eq!(error(&vec![b'd'; FILE_LEN_MAX + 1]), MetainfoError::TooLong);
     }
 

@@ -13,7 +13,9 @@ impl Display for Metainfo {
             return Ok(());
         }
         let layout = self.layout();
-        row(f, "info hash", self.info_hash())?;
+        let hashes = self.info_hashes();
+        let all = hashes.v1.map(|hash| hash.to_string()).into_iter();
+        rows(f, "info hash", all.chain(hashes.v2.map(|hash| hash.to_string())))?;
         row(f, "size", Size(layout.total_len()))?;
         let piece_len = Size(layout.piece_len().into());
         row(f, "pieces", format_args!("{} of {piece_len}", layout.piece_count()))?;
@@ -22,6 +24,9 @@ impl Display for Metainfo {
         rows(f, "made by", self.created_by().map(Clean))?;
         rows(f, "made on", self.creation_date().map(Date))?;
         rows(f, "source", self.source().map(Clean))?;
+        rows(f, "collections", self.collections().iter().map(|name| Clean(name)))?;
+        rows(f, "similar", self.similar())?;
+        rows(f, "update from", self.update_url().map(Clean))?;
         let trackers = self.trackers().iter().zip(1..).flat_map(|(tier, number)| {
             tier.iter().map(move |url| format!("tier {number}: {}", Clean(url)))
         });

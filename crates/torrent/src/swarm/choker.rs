@@ -21,6 +21,10 @@ pub struct Choker {
     /// How many are served if that follows the capacity, and the rate that this brought.
     slots: usize,
     rate_before: u64,
+    /// The last slot was added to see whether it brings more.
+    is_probing: bool,
+    /// Rounds to go before it is seen again.
+    rounds_to_probe: u32,
     rng: Rng,
 }
 
@@ -74,7 +78,8 @@ pub enum SeedingPolicy {
 pub enum Slots {
     /// Just so many.
     Fixed(usize),
-    /// Eight, and one more each time that brought more, up to 64.
+    /// As many as the line can feed, from 8 to 64, and fewer if the limit is low: one more each time that
+    /// brought more. One that brought nothing is taken back, and tried again after a minute.
     Adaptive,
 }
 
@@ -125,6 +130,8 @@ impl Choker {
             optimistic_until: opens_at,
             slots: SLOTS_FIRST,
             rate_before: 0,
+            is_probing: false,
+            rounds_to_probe: 0,
             rng,
         }
     }
@@ -244,15 +251,34 @@ impl Choker {
         }
         let rate: u64 = candidates.iter().map(|peer| peer.upload_rate).sum();
         let served = candidates.iter().filter(|peer| !peer.is_choked).count();
-        if served >= self.slots && rate > self.rate_before + self.rate_before / 20 {
+        let has_grown = rate > self.rate_before + self.rate_before / 20;
+        // More slots would share what there is.
+        let is_saturated = capacity.is_some_and(|capacity| rate >= capacity - capacity / 10);
+        if rate < self.rate_before / 2 {
+            self.take_slot();
+        } else if served < self.slots || rate == 0 || is_saturated {
+            self.is_probing = false;
+        } else if has_grown || (!self.is_probing && self.rounds_to_probe == 0) {
             self.slots = (self.slots + 1).min(SLOTS_MAX);
-        } else if rate < self.rate_before / 2 {
-            self.slots = (self.slots - 1).max(SLOTS_FIRST);
+            self.is_probing = true;
+        } else if self.is_probing {
+            self.take_slot();
+        } else {
+            self.rounds_to_probe -= 1;
         }
         self.rate_before = rate;
         // A slot that gets a trickle serves nobody.
         let affordable = capacity.map_or(SLOTS_MAX as u64, |capacity| capacity / RATE_PER_SLOT_MIN);
         self.slots.min((affordable as usize).max(SLOTS_MIN))
+    }
+}
+
+impl Choker {
+    /// One slot less, for a while at least.
+    fn take_slot(&mut self) {
+        self.slots = (self.slots - 1).max(SLOTS_FIRST);
+        self.is_probing = false;
+        self.rounds_to_probe = PROBE_EVERY;
     }
 }
 
@@ -268,6 +294,8 @@ const NEW_FOR: Duration = Duration::from_secs(60);
 const TURN: Duration = Duration::from_secs(60);
 const TURN_LEN: u64 = 4 * 1024 * 1024;
 const SLOTS_FIRST: usize = 8;
+/// Rounds between two attempts to serve one more.
+const PROBE_EVERY: u32 = 6;
 const SLOTS_MIN: usize = 4;
 const SLOTS_MAX: usize = 64;
 const RATE_PER_SLOT_MIN: u64 = 8 * 1024;
@@ -412,8 +440,15 @@ mod tests {
             choker.rechoke(epoch(), Role::Leeching, Slots::Adaptive, capacity, &busy(rate)).len()
         };
         assert_eq!(count(0, None), 8);
-        assert_eq!([count(100, None), count(200, None), count(200, None)], [9, 10, 10]);
+        assert_eq!([count(100, None), count(200, None), count(200, None)], [9, 10, 9]);
+        assert_eq!([(); 8].map(|()| count(200, None)), [9, 9, 9, 9, 9, 9, 10, 9], "now and then");
         assert_eq!(count(200, Some(40_000)), 4);
+        assert_eq!(
+            [(); 9].map(|()| count(10_000, Some(1_050_000))),
+            [9; 9],
+            "the limit is reached"
+        );
+        assert_eq!(count(20_000, Some(8_000_000)), 10, "there is room on the line");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{BlockOrigin, Output, PeerKey, Selector, Swarm};
+use super::{BlockOrigin, Output, PeerKey, Selector, Swarm, WebSeedKey};
 use crate::wire::Message;
 use crate::{BLOCK_LEN, Block, PeerFault, PieceIndex};
 
@@ -79,6 +79,12 @@ impl OpenPiece {
         }
     }
 
+    /// One of which everything has just been asked of somebody.
+    pub(super) fn asked_whole(block_count: u32) -> Self {
+        let slots = (0..block_count).map(|_| Slot::Asked(1)).collect();
+        Self { slots, free: 0, first_free: block_count, ..Self::new(0) }
+    }
+
     fn is_whole(&self) -> bool {
         self.received as usize == self.slots.len()
     }
@@ -143,15 +149,16 @@ impl Swarm {
         self.downloaded += len;
         peer.down.add(now, len);
         peer.downloaded += len;
+        peer.payload_at = now;
         let from = peer.ip();
-        self.keep_block(key, from, is_counted, block, data);
+        self.keep_block(Some(key), from, is_counted, block, data);
         Ok(())
     }
 
-    /// Puts a block into its piece, unless it is there already.
-    fn keep_block(
+    /// Puts a block into its piece, unless it is there already. `key` is `None` for a web seed.
+    pub(super) fn keep_block(
         &mut self,
-        key: PeerKey,
+        key: Option<PeerKey>,
         from: IpAddr,
         is_counted: bool,
         block: Block,
@@ -194,9 +201,12 @@ impl Swarm {
     }
 
     /// Several peers were asked for the same block, at the end or because one was slow; one was enough.
-    fn cancel_elsewhere(&mut self, except: PeerKey, block: Block) {
+    fn cancel_elsewhere(&mut self, except: Option<PeerKey>, block: Block) {
+        for run in self.web_runs.values_mut() {
+            run.take(block);
+        }
         for (&key, peer) in &mut self.peers {
-            if key != except && peer.take_asked(block).is_some() {
+            if Some(key) != except && peer.take_asked(block).is_some() {
                 peer.send(&Message::Cancel(block));
                 peer.forgive(block);
                 self.dirty.push(key);
@@ -228,6 +238,7 @@ impl Swarm {
     /// The disk has failed, or what is on it is looked at anew: pieces that are not whole are begun
     /// again, some day.
     pub fn abandon_open(&mut self) {
+        self.web_runs.clear();
         let unfinished: Vec<PieceIndex> = self
             .open
             .iter()
@@ -248,7 +259,7 @@ impl Swarm {
         self.held_len = self.held_len.saturating_sub(len);
     }
 
-    /// Those who sent the blocks of an open piece, each once.
+    /// The peers who sent the blocks of an open piece, each once.
     pub fn contributors(&self, piece: PieceIndex) -> BTreeSet<IpAddr> {
         let slots = self.open.get(&piece).into_iter().flat_map(|open| &open.slots);
         slots
@@ -256,6 +267,7 @@ impl Swarm {
                 Slot::Held { from, .. } | Slot::Stored { from } => Some(*from),
                 Slot::Free | Slot::Asked(_) => None,
             })
+            .filter(|&from| WebSeedKey::of_stand_in(from).is_none())
             .collect()
     }
 
@@ -319,6 +331,10 @@ impl Swarm {
 
     /// Ends all dealings with an address.
     pub fn ban(&mut self, ip: IpAddr) {
+        if let Some(key) = WebSeedKey::of_stand_in(ip) {
+            self.outputs.push_back(Output::WebSeedLied(key));
+            return;
+        }
         if self.known.is_banned(ip) {
             return;
         }
@@ -353,25 +369,31 @@ impl Swarm {
     }
 
     pub(super) fn complete_if_all_is_here(&mut self) {
-        let is_completed = self.picker.wanted_missing() == 0;
+        let is_completed = self.picker.wanted_missing() == 0 && self.hashes.is_settled();
         if is_completed == self.is_completed {
             return;
         }
         self.is_completed = is_completed;
+        self.known.avoid_seeds(is_completed);
         if is_completed {
             self.outputs.push_back(Output::Completed);
         }
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
         for key in keys {
-            self.introduce_again(key);
+            self.tell_wishes(key);
             self.close_if_both_done(key);
         }
     }
 
     /// Changes what is wanted: a number a piece, 0 is not, 7 is most.
     pub fn set_priorities(&mut self, priorities: &[u8]) {
+        if self.is_awaiting_metadata() {
+            return;
+        }
         for (piece, &priority) in (0..self.layout.piece_count()).map(PieceIndex).zip(priorities) {
-            self.picker.set_priority(piece, priority);
+            if !self.hashes.hide(piece, priority) {
+                self.picker.set_priority(piece, priority);
+            }
         }
         self.supply += 1;
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();

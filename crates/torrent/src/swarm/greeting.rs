@@ -11,7 +11,8 @@ use crate::wire::{ExtendedHandshake, Message};
 impl Swarm {
     /// What a new peer hears first: what we have, and which extensions we know.
     pub(super) fn greet(&mut self, peer: &mut Peer) {
-        let message = match (peer.has_fast, self.picker.have().count()) {
+        let count = if peer.shown.is_some() { 0 } else { self.picker.have().count() };
+        let message = match (peer.has_fast, count) {
             (true, 0) => Some(Message::HaveNone),
             (true, _) if self.picker.have().is_all() => Some(Message::HaveAll),
             (false, 0) => None,
@@ -21,7 +22,10 @@ impl Swarm {
             peer.send(&message);
         }
         self.introduce(peer);
-        if let (true, IpAddr::V4(ip)) = (peer.has_fast, peer.ip()) {
+        if let Some(port) = self.config.dht_port.filter(|_| peer.reserved.has_dht()) {
+            peer.send(&Message::Port(port));
+        }
+        if let (true, IpAddr::V4(ip), None) = (peer.has_fast, peer.ip(), &peer.shown) {
             let count = self.layout.piece_count();
             peer.allowed_to_it = crate::wire::allowed_fast_set(
                 ip,
@@ -41,13 +45,16 @@ impl Swarm {
         if !peer.has_extensions {
             return;
         }
+        let client = Some(self.config.client.clone()).filter(|client| !client.is_empty());
         let hello = ExtendedHandshake {
-            v: Some(self.config.client.clone()),
             reqq: Some(uploads::REQUESTS_QUEUED_MAX as u32),
-            yourip: Some(peer.ip()),
-            p: self.config.port,
-            upload_only: self.is_completed,
-            ..ExtendedHandshake::default()
+            yourip: client.is_some().then_some(peer.ip()),
+            p: self.config.port.filter(|_| client.is_some()),
+            v: client,
+            // Others would hang up on a seed that has nothing to show.
+            upload_only: self.is_completed && peer.shown.is_none(),
+            m: self.extensions(),
+            metadata_size: self.metadata_len(),
         };
         peer.send(&Message::Extended { id: 0, payload: hello.encode().into() });
     }

@@ -1,12 +1,10 @@
 //! What each message of a peer does.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
-use bytes::Bytes;
-
-use super::peer::Peer;
 use super::{Output, PeerKey, Swarm};
-use crate::wire::{ExtendedHandshake, Message};
+use crate::wire::Message;
 use crate::{Bitfield, Block, PeerFault, PieceIndex};
 
 impl Swarm {
@@ -48,12 +46,16 @@ impl Swarm {
     ) -> Result<(), PeerFault> {
         let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
         peer.received_at = now;
+        if peer.early.is_some() && self.note_early(key, &message)? {
+            return Ok(());
+        }
+        let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
         match message {
             Message::Piece { piece, offset, data } => {
                 self.handle_block(now, key, piece, offset, data)
             }
             Message::Request(block) => self.handle_request(key, block),
-            Message::Have(piece) => self.handle_have(key, piece),
+            Message::Have(piece) => self.handle_have(now, key, piece),
             Message::Cancel(block) => self.handle_cancel(key, block),
             Message::KeepAlive => peer.spend_patience(),
             Message::Choke => self.handle_choke(key),
@@ -96,16 +98,26 @@ impl Swarm {
                 peer.spend_patience()
             }
             Message::Reject(block) => self.handle_reject(key, block),
-            Message::Extended { id, payload } => {
-                handle_extended(peer, id, &payload)?;
-                self.close_if_both_done(key);
+            Message::Extended { id, payload } => self.handle_extended(now, key, id, &payload),
+            Message::Port(port) => {
+                let node = SocketAddr::new(peer.addr.ip(), port);
+                peer.spend_patience()?;
+                self.outputs.push_back(Output::DhtNode(node));
                 Ok(())
             }
-            Message::Port(_) | Message::Unknown(_) => peer.spend_patience(),
+            Message::HashRequest(request) => self.handle_hash_request(key, request),
+            Message::Hashes { request, hashes } => self.handle_hashes(now, key, &request, &hashes),
+            Message::HashReject(request) => self.handle_hash_reject(now, key, &request),
+            Message::Unknown(_) => peer.spend_patience(),
         }
     }
 
-    fn handle_have(&mut self, key: PeerKey, piece: PieceIndex) -> Result<(), PeerFault> {
+    fn handle_have(
+        &mut self,
+        now: Instant,
+        key: PeerKey,
+        piece: PieceIndex,
+    ) -> Result<(), PeerFault> {
         if piece.0 >= self.layout.piece_count() {
             return Err(PeerFault::NoSuchPiece);
         }
@@ -122,7 +134,59 @@ impl Swarm {
             peer.starved_at = None;
         }
         self.update_interest(key);
+        self.seen_at(now, key, piece);
         self.close_if_both_done(key);
+        Ok(())
+    }
+
+    /// A piece is there no more ([BEP 54]): requests for it will not be answered.
+    ///
+    /// [BEP 54]: https://www.bittorrent.org/beps/bep_0054.html
+    pub(super) fn handle_dont_have(
+        &mut self,
+        key: PeerKey,
+        payload: &[u8],
+    ) -> Result<(), PeerFault> {
+        let number = payload.try_into().ok().ok_or(PeerFault::MalformedMessage)?;
+        let piece = PieceIndex(u32::from_be_bytes(number));
+        if self.note_early_loss(key, piece)? {
+            return Ok(());
+        }
+        if piece.0 >= self.layout.piece_count() {
+            return Err(PeerFault::NoSuchPiece);
+        }
+        let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
+        peer.spend_patience()?;
+        if !peer.bits.has(piece) {
+            return Ok(());
+        }
+        if peer.is_seed() {
+            // Its pieces are counted one by one from now on.
+            for _ in 0..BITFIELD_COST {
+                peer.spend_patience()?;
+            }
+            self.picker.remove_peer(&peer.bits);
+            peer.bits.clear(piece);
+            self.picker.add_peer(&peer.bits);
+        } else {
+            peer.bits.clear(piece);
+            self.picker.lost_have(piece);
+        }
+        if self.picker.is_wanted(piece) {
+            peer.interesting = peer.interesting.saturating_sub(1);
+        }
+        peer.allowed_to_us.retain(|allowed| *allowed != piece);
+        peer.current = peer.current.filter(|current| *current != piece);
+        let (off, asked) = peer.asked.drain(..).partition(|asked| asked.block.piece == piece);
+        peer.asked = asked;
+        for asked in off {
+            // With BEP 6 a reject follows.
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.forgive(asked.block);
+            }
+            self.release(key, asked);
+        }
+        self.update_interest(key);
         Ok(())
     }
 
@@ -227,23 +291,7 @@ impl Swarm {
     }
 }
 
-fn handle_extended(peer: &mut Peer, id: u8, payload: &Bytes) -> Result<(), PeerFault> {
-    if !peer.has_extensions {
-        return Err(PeerFault::NotNegotiated);
-    }
-    peer.spend_patience()?;
-    // We announce no message of our own, so 0 is the only one that means anything.
-    if id == 0 {
-        let hello = ExtendedHandshake::decode(payload)?;
-        if let Some(reqq) = hello.reqq {
-            peer.pipeline.set_depth_max(reqq);
-        }
-        peer.extended = Some(hello);
-    }
-    Ok(())
-}
-
 const ALLOWED_FAST_MAX: usize = 100;
 
 /// A bitfield counts as so many control messages.
-const BITFIELD_COST: u32 = 20;
+pub(super) const BITFIELD_COST: u32 = 20;

@@ -26,6 +26,7 @@ impl Swarm {
             }
         } else {
             self.rechoke(now);
+            self.ask_for_metadata(now);
             keys.into_iter().for_each(|key| self.fill(now, key));
         }
     }

@@ -7,9 +7,15 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::Source;
+use super::early::Early;
+use super::exchange::Exchange;
+use super::hashes::HashDealings;
+use super::holepunch::INTRODUCTIONS_MAX;
+use super::metadata::MetadataWants;
 use super::pipeline::Pipeline;
+use super::super_seeding::Shown;
 use crate::rate::RateMeter;
-use crate::wire::{ExtendedHandshake, Message, Reserved};
+use crate::wire::{ExtendedHandshake, Message, PeerFlags, Reserved};
 use crate::{Bitfield, Block, PeerFault, PeerId, PieceIndex};
 
 /// Who dialled whom.
@@ -32,6 +38,8 @@ pub struct NewPeer {
     pub peer_id: PeerId,
     /// What its handshake says it can do.
     pub reserved: Reserved,
+    /// Whether what it and we say is encrypted.
+    pub is_encrypted: bool,
 }
 
 /// One peer's state, as a snapshot for people.
@@ -47,6 +55,10 @@ pub struct PeerStatus {
     pub peer_id: PeerId,
     /// What its handshake said it can do.
     pub reserved: Reserved,
+    /// Whether what it and we say is encrypted.
+    pub is_encrypted: bool,
+    /// Whether uTP carries it, rather than TCP.
+    pub is_utp: bool,
     /// Its client's name, as it says itself.
     pub client: Option<String>,
     /// How many pieces it has.
@@ -103,10 +115,21 @@ pub(super) struct Peer {
     pub(super) direction: Direction,
     pub(super) peer_id: PeerId,
     pub(super) reserved: Reserved,
+    is_encrypted: bool,
     pub(super) has_fast: bool,
     pub(super) has_extensions: bool,
     pub(super) extended: Option<ExtendedHandshake>,
+    /// Of what others are told about it: how it is connected.
+    pub(super) carrier: PeerFlags,
+    pub(super) exchange: Exchange,
+    /// How often it may be introduced to others, or introduce them, for now.
+    pub(super) introductions: u8,
     pub(super) bits: Bitfield,
+    /// What it knows of what we have; `None` if all.
+    pub(super) shown: Option<Shown>,
+    /// What it said of its pieces, while it is not known how many there are.
+    pub(super) early: Option<Box<Early>>,
+    pub(super) metadata_wants: MetadataWants,
     pub(super) am_choking: bool,
     pub(super) am_interested: bool,
     pub(super) peer_choking: bool,
@@ -147,6 +170,8 @@ pub(super) struct Peer {
     pub(super) received_at: Instant,
     pub(super) sent_at: Instant,
     pub(super) block_at: Instant,
+    /// When a block last went either way, or it came.
+    pub(super) payload_at: Instant,
     pub(super) down: RateMeter,
     pub(super) up: RateMeter,
     pub(super) downloaded: u64,
@@ -154,6 +179,7 @@ pub(super) struct Peer {
     pub(super) unrequested: u32,
     /// Control messages that it may still send in this tick.
     pub(super) patience: u32,
+    pub(super) hashes: HashDealings,
     pub(super) outbox: Vec<u8>,
 }
 
@@ -164,10 +190,17 @@ impl Peer {
             direction: new.direction,
             peer_id: new.peer_id,
             reserved: new.reserved,
+            is_encrypted: new.is_encrypted,
             has_fast: new.reserved.has_fast(),
             has_extensions: new.reserved.has_extensions(),
             extended: None,
+            carrier: PeerFlags::default(),
+            exchange: Exchange::default(),
+            introductions: INTRODUCTIONS_MAX,
             bits: Bitfield::none(piece_count),
+            shown: None,
+            early: None,
+            metadata_wants: MetadataWants::default(),
             am_choking: true,
             am_interested: false,
             peer_choking: true,
@@ -193,12 +226,14 @@ impl Peer {
             received_at: now,
             sent_at: now,
             block_at: now,
+            payload_at: now,
             down: RateMeter::new(now),
             up: RateMeter::new(now),
             downloaded: 0,
             uploaded: 0,
             unrequested: 0,
             patience: PATIENCE,
+            hashes: HashDealings::new(now),
             outbox: Vec::new(),
         }
     }
@@ -257,7 +292,7 @@ impl Peer {
     }
 
     pub(super) fn is_seed(&self) -> bool {
-        self.bits.is_all()
+        self.early.is_none() && self.bits.is_all()
     }
 
     pub(super) fn is_upload_only(&self) -> bool {
@@ -282,6 +317,8 @@ impl Peer {
             source,
             peer_id: self.peer_id,
             reserved: self.reserved,
+            is_encrypted: self.is_encrypted,
+            is_utp: self.carrier.contains(PeerFlags::UTP),
             client: self.extended.as_ref().and_then(|extended| extended.v.clone()),
             pieces_have: self.bits.count(),
             is_seed: self.is_seed(),

@@ -4,12 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::Rng;
+use super::canonical_priority;
+use crate::wire::PeerFlags;
+use crate::{Reach, Rng};
 
 /// The addresses that a torrent knows.
 #[derive(Clone, Debug)]
 pub struct PeerList {
     known: BTreeMap<SocketAddr, Known>,
+    /// Only trackers are asked for peers of a private torrent (BEP 27): what others say is not taken.
+    is_private: bool,
+    /// We download nothing, so those that do not either are not dialled.
+    avoids_seeds: bool,
+    /// Our own addresses, as others see them.
+    ours: Vec<SocketAddr>,
+    /// Where those listen who came to us: they need not be dialled.
+    came: BTreeSet<SocketAddr>,
     banned: BTreeSet<IpAddr>,
     ourselves: BTreeSet<SocketAddr>,
     max: usize,
@@ -21,12 +31,18 @@ pub struct PeerList {
 pub enum Source {
     /// A person: tried first, and never pushed out.
     Manual,
+    /// The magnet link that named the torrent.
+    Magnet,
     /// An earlier run.
     Resume,
+    /// Somebody in the local network (BEP 14).
+    Lsd,
     /// A tracker.
     Tracker,
-    /// Another peer.
+    /// Another peer (BEP 11).
     Exchange,
+    /// The distributed hash table (BEP 5).
+    Dht,
     /// It came to us.
     Incoming,
 }
@@ -52,8 +68,14 @@ struct Known {
     state: State,
     /// Attempts in a row that led to nothing.
     failures: u8,
-    /// Breaks a tie at random.
-    salt: u32,
+    /// The roads that led nowhere in this attempt, a bit each.
+    tried: u8,
+    /// The road that led there last.
+    good: u8,
+    /// What other peers say of it.
+    flags: PeerFlags,
+    /// Breaks a tie, by the order of BEP 40 if our own address is known, else at random. The lowest goes first.
+    rank: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +90,10 @@ impl PeerList {
     pub const fn new(max: usize, rng: Rng) -> Self {
         Self {
             known: BTreeMap::new(),
+            is_private: false,
+            avoids_seeds: false,
+            ours: Vec::new(),
+            came: BTreeSet::new(),
             banned: BTreeSet::new(),
             ourselves: BTreeSet::new(),
             max,
@@ -78,7 +104,10 @@ impl PeerList {
     /// An address was heard of. Returns whether it is new and worth knowing.
     pub fn add(&mut self, addr: SocketAddr, source: Source) -> bool {
         let addr = canonical(addr);
-        if !is_dialable(addr) || self.banned.contains(&addr.ip()) || self.ourselves.contains(&addr)
+        if !is_dialable(addr)
+            || self.banned.contains(&addr.ip())
+            || self.ourselves.contains(&addr)
+            || (self.is_private && source.is_gossip())
         {
             return false;
         }
@@ -90,15 +119,73 @@ impl PeerList {
             .known
             .range(SocketAddr::new(addr.ip(), 0)..=SocketAddr::new(addr.ip(), u16::MAX))
             .count();
-        if source != Source::Manual && from_host >= PORTS_PER_HOST_MAX {
-            return false;
-        }
-        if self.known.len() >= self.max && !self.evict() {
+        let ports_max = match source {
+            Source::Manual => usize::MAX,
+            // Whoever sends us to a host that is no peer at all shall not have us knock on many doors.
+            _ if source.is_gossip() && Reach::of(addr.ip()) == Reach::Global => PORTS_BY_GOSSIP_MAX,
+            _ => PORTS_PER_HOST_MAX,
+        };
+        if from_host >= ports_max || !self.make_room(source) {
             return false;
         }
         let state = State::Idle { not_before: None };
-        self.known.insert(addr, Known { source, state, failures: 0, salt: self.rng.u32() });
+        self.known.insert(
+            addr,
+            Known {
+                source,
+                state,
+                failures: 0,
+                tried: 0,
+                good: 0,
+                flags: PeerFlags::default(),
+                rank: rank(&self.ours, addr).unwrap_or_else(|| self.rng.u32()),
+            },
+        );
         true
+    }
+
+    /// A peer told us of an address, and what is special there. Returns whether it is new and worth knowing.
+    pub fn add_exchanged(&mut self, addr: SocketAddr, flags: PeerFlags) -> bool {
+        let is_new = self.add(addr, Source::Exchange);
+        if let Some(known) = self.known.get_mut(&canonical(addr))
+            && !self.is_private
+        {
+            known.flags = flags;
+        }
+        is_new
+    }
+
+    /// What other peers say of an address.
+    pub fn flags(&self, addr: SocketAddr) -> PeerFlags {
+        self.known.get(&canonical(addr)).map_or(PeerFlags(0), |known| known.flags)
+    }
+
+    /// The torrent is private: peers are found by its trackers and by people, or come to us, and in no other way
+    /// (BEP 27).
+    pub fn set_private(&mut self) {
+        self.is_private = true;
+        self.known.retain(|_, known| !known.source.is_gossip());
+    }
+
+    /// Whether those are left alone that are said to download nothing: we do not either.
+    pub const fn avoid_seeds(&mut self, avoids_seeds: bool) {
+        self.avoids_seeds = avoids_seeds;
+    }
+
+    /// Others see us at these addresses, at most one of each family: they decide about the order of BEP 40.
+    pub fn set_ours(&mut self, ours: &[SocketAddr]) {
+        if self.ours != ours {
+            self.ours = ours.to_vec();
+            for (&addr, known) in &mut self.known {
+                known.rank = rank(ours, addr).unwrap_or(known.rank);
+            }
+        }
+    }
+
+    /// How a connection to an address ranks among others, the lowest first: by the order of BEP 40, if our own
+    /// address is known.
+    pub fn rank(&self, addr: SocketAddr) -> Option<u32> {
+        rank(&self.ours, canonical(addr))
     }
 
     /// Who told us of an address, if it is known.
@@ -108,27 +195,32 @@ impl PeerList {
 
     /// The most promising address to dial now. Say [`dialing`](Self::dialing) if it is.
     pub fn next_to_dial(&self, now: Instant) -> Option<SocketAddr> {
-        let may_dial = |known: &Known| match known.state {
-            State::Idle { not_before } => {
-                known.source != Source::Incoming && not_before.is_none_or(|at| now >= at)
-            }
-            State::Dialing | State::Connected => false,
+        let may_dial = |addr: &SocketAddr, known: &Known| {
+            self.dial_at(addr, known).is_some_and(|at| at.is_none_or(|at| now >= at))
         };
-        let candidates = self.known.iter().filter(|(_, known)| may_dial(known));
+        let candidates = self.known.iter().filter(|(addr, known)| may_dial(addr, known));
         candidates
-            .min_by_key(|(_, known)| (known.failures, known.source, known.salt))
+            .min_by_key(|(_, known)| (known.failures, known.source, known.rank))
             .map(|(&addr, _)| addr)
+    }
+
+    /// When an address may be dialled, if ever; `Some(None)` is at any time.
+    fn dial_at(&self, addr: &SocketAddr, known: &Known) -> Option<Option<Instant>> {
+        let is_pointless = known.source == Source::Incoming
+            || self.came.contains(addr)
+            || (self.avoids_seeds && known.flags.contains(PeerFlags::SEED));
+        match known.state {
+            State::Idle { not_before } if !is_pointless => Some(not_before),
+            State::Idle { .. } | State::Dialing | State::Connected => None,
+        }
     }
 
     /// When the first address may be dialled again; `now` if one may be at once.
     pub fn next_dial_at(&self, now: Instant) -> Option<Instant> {
-        let wait = |known: &Known| match known.state {
-            State::Idle { not_before } if known.source != Source::Incoming => {
-                Some(not_before.map_or(now, |at| at.max(now)))
-            }
-            State::Idle { .. } | State::Dialing | State::Connected => None,
+        let wait = |(addr, known): (&SocketAddr, &Known)| {
+            self.dial_at(addr, known).map(|at| at.map_or(now, |at| at.max(now)))
         };
-        self.known.values().filter_map(wait).min()
+        self.known.iter().filter_map(wait).min()
     }
 
     /// An address is being dialled.
@@ -142,11 +234,47 @@ impl PeerList {
         self.set_state(addr, State::Connected);
     }
 
-    /// Dialling led to nothing.
+    /// A peer came to us that listens at this address: it is not dialled while it is connected.
+    pub fn came(&mut self, addr: SocketAddr) {
+        self.came.insert(canonical(addr));
+    }
+
+    /// A peer that came to us and listens at this address has gone.
+    pub fn left(&mut self, addr: SocketAddr) {
+        self.came.remove(&canonical(addr));
+    }
+
+    /// Nobody who came is here any more.
+    pub fn forget_who_came(&mut self) {
+        self.came.clear();
+    }
+
+    /// The roads, a bit each, that led nowhere in this attempt; and the one that led there last, if any.
+    pub fn roads(&self, addr: SocketAddr) -> (u8, u8) {
+        self.known.get(&canonical(addr)).map_or((0, 0), |known| (known.tried, known.good))
+    }
+
+    /// These roads led nowhere; there are others, so it may be dialled again at once.
+    pub fn road_failed(&mut self, addr: SocketAddr, roads: u8) {
+        if let Some(known) = self.known.get_mut(&canonical(addr)) {
+            known.tried |= roads;
+            known.state = State::Idle { not_before: None };
+        }
+    }
+
+    /// This road led to a handshake.
+    pub fn road_was_good(&mut self, addr: SocketAddr, road: u8) {
+        if let Some(known) = self.known.get_mut(&canonical(addr)) {
+            (known.tried, known.good) = (0, road);
+        }
+    }
+
+    /// Dialling led to nothing, on any road.
     pub fn failed(&mut self, now: Instant, addr: SocketAddr) {
         let jitter = 1.0 + self.rng.below(256) as f64 / 1024.0;
         if let Some(known) = self.known.get_mut(&canonical(addr)) {
             known.failures = known.failures.saturating_add(1);
+            known.tried = 0;
             let doublings = u32::from(known.failures - 1).min(DOUBLINGS_MAX);
             let wait = (BACKOFF_FIRST * 2_u32.pow(doublings)).min(BACKOFF_MAX).mul_f64(jitter);
             known.state = State::Idle { not_before: Some(now + wait) };
@@ -206,6 +334,12 @@ impl PeerList {
         }
     }
 
+    /// Whether an address has turned out to be our own.
+    pub fn is_self(&self, addr: SocketAddr) -> bool {
+        let addr = canonical(addr);
+        self.ourselves.contains(&addr) || self.ours.contains(&addr)
+    }
+
     /// Everyone gets another chance at once, as after a pause.
     pub fn forget_failures(&mut self) {
         for known in self.known.values_mut() {
@@ -242,20 +376,45 @@ impl PeerList {
         }
     }
 
-    /// Makes room by forgetting whoever failed most. Returns whether there was one to forget.
-    fn evict(&mut self) -> bool {
-        let idle = self.known.iter().filter(|(_, known)| {
-            matches!(known.state, State::Idle { .. }) && known.source != Source::Manual
-        });
+    /// Makes room for one more, if there is none, by forgetting whoever failed most. Of what anybody may say, half
+    /// the list is kept at most: it pushes out its like, never what trackers said. Returns whether there is room.
+    fn make_room(&mut self, source: Source) -> bool {
+        let is_full = self.known.len() >= self.max;
+        let is_flood = source.is_gossip()
+            && self.known.values().filter(|known| known.source.is_gossip()).count() >= self.max / 2;
+        if !is_full && !is_flood {
+            return true;
+        }
+        let may_go = |known: &Known| {
+            matches!(known.state, State::Idle { .. })
+                && known.source != Source::Manual
+                && (!source.is_gossip() || known.source.is_gossip())
+        };
+        let idle = self.known.iter().filter(|(_, known)| may_go(known));
         let worst = idle
-            .max_by_key(|(_, known)| (known.failures, known.source, known.salt))
+            .max_by_key(|(_, known)| (known.failures, known.source, known.rank))
             .map(|(&addr, _)| addr);
         worst.is_some_and(|addr| self.known.remove(&addr).is_some())
     }
 }
 
+impl Source {
+    /// Whether anybody at all may say such a thing, and nobody vouches for it.
+    const fn is_gossip(self) -> bool {
+        match self {
+            Self::Exchange | Self::Dht | Self::Lsd => true,
+            Self::Manual | Self::Magnet | Self::Resume | Self::Tracker | Self::Incoming => false,
+        }
+    }
+}
+
+/// The lowest for the highest priority, if we know the address of ours that it goes by.
+fn rank(ours: &[SocketAddr], addr: SocketAddr) -> Option<u32> {
+    ours.iter().find_map(|ours| canonical_priority(*ours, addr)).map(|priority| !priority)
+}
+
 /// An IPv4 address is the same one inside IPv6.
-fn canonical(addr: SocketAddr) -> SocketAddr {
+pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
     match addr.ip().to_canonical() {
         IpAddr::V4(ip) => SocketAddr::from((ip, addr.port())),
         // A link-local address is nothing without its scope.
@@ -272,6 +431,8 @@ fn is_dialable(addr: SocketAddr) -> bool {
 }
 
 const PORTS_PER_HOST_MAX: usize = 64;
+/// Of those that only peers and the DHT tell us of.
+const PORTS_BY_GOSSIP_MAX: usize = 8;
 const BACKOFF_FIRST: Duration = Duration::from_secs(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(3600);
 const DOUBLINGS_MAX: u32 = 10;
@@ -352,6 +513,84 @@ mod tests {
         let taken = (1..=500).filter(|&port| list.add(addr(1, port), Source::Exchange)).count();
         assert_eq!(taken, PORTS_PER_HOST_MAX);
         assert!(list.add(addr(1, 9999), Source::Manual));
+    }
+
+    #[test]
+    fn of_hearsay_less_is_believed_about_one_host_and_half_the_list_at_most() {
+        let mut list = list(100);
+        let far = |host: u8, port| SocketAddr::from(([8, 8, 8, host], port));
+        let taken = (1..=50).filter(|&port| list.add(far(1, port), Source::Exchange)).count();
+        assert_eq!(taken, PORTS_BY_GOSSIP_MAX);
+        for host in 1..=40 {
+            list.add(addr(host, 1), Source::Tracker);
+            list.failed(epoch(), addr(host, 1));
+        }
+        (2..=255).for_each(|host| _ = list.add(far(host, 1), Source::Dht));
+        let of_trackers =
+            list.iter().filter(|addr| addr.port() == 1 && addr.ip().to_string().starts_with("10."));
+        assert_eq!((of_trackers.count(), list.len()), (40, 90));
+        assert!((41..=60).all(|host| list.add(addr(host, 1), Source::Tracker)));
+        assert_eq!(list.len(), 100);
+    }
+
+    #[test]
+    fn a_private_list_takes_addresses_from_trackers_and_people_only() {
+        let mut list = list(100);
+        list.add(addr(1, 1), Source::Dht);
+        list.add(addr(2, 1), Source::Tracker);
+        list.set_private();
+        assert!(!list.add_exchanged(addr(3, 1), PeerFlags::SEED));
+        assert!(!list.add(addr(4, 1), Source::Dht) && !list.add(addr(5, 1), Source::Lsd));
+        assert!(list.add(addr(6, 1), Source::Tracker) && list.add(addr(7, 1), Source::Manual));
+        list.connected(addr(8, 1));
+        assert_eq!(list.len(), 4, "whoever comes is welcome");
+        assert!(!list.add_exchanged(addr(2, 1), PeerFlags::SEED));
+        assert_eq!(list.flags(addr(2, 1)), PeerFlags::default());
+    }
+
+    #[test]
+    fn whoever_came_is_not_dialled_where_it_listens() {
+        let (mut list, now) = (list(100), epoch());
+        list.add(addr(1, 1), Source::Tracker);
+        list.came(addr(1, 1));
+        assert_eq!((list.next_to_dial(now), list.next_dial_at(now)), (None, None));
+        list.left(addr(1, 1));
+        assert_eq!((list.next_to_dial(now), list.next_dial_at(now)), (Some(addr(1, 1)), Some(now)));
+        list.came(addr(1, 1));
+        list.forget_who_came();
+        assert_eq!(list.next_to_dial(now), Some(addr(1, 1)));
+    }
+
+    #[test]
+    fn a_seed_does_not_dial_seeds() {
+        let (mut list, now) = (list(100), epoch());
+        list.add_exchanged(addr(1, 1), PeerFlags::SEED | PeerFlags::UTP);
+        assert_eq!(list.flags(addr(1, 1)), PeerFlags::SEED | PeerFlags::UTP);
+        list.avoid_seeds(true);
+        assert_eq!((list.next_to_dial(now), list.next_dial_at(now)), (None, None));
+        list.avoid_seeds(false);
+        assert_eq!((list.next_to_dial(now), list.next_dial_at(now)), (Some(addr(1, 1)), Some(now)));
+    }
+
+    #[test]
+    fn among_equals_the_order_of_bep_40_decides_once_we_know_who_we_are() {
+        let (mut list, now) = (list(100), epoch());
+        let ours: SocketAddr = "123.213.32.10:1".parse().expect("valid");
+        let peers = ["98.76.54.32:1", "123.213.32.234:1", "1.2.3.4:1", "[2001:db8::1]:1"]
+            .map(|addr| addr.parse::<SocketAddr>().expect("valid"));
+        list.add(peers[0], Source::Tracker);
+        list.set_ours(&[ours]);
+        peers.iter().for_each(|&peer| _ = list.add(peer, Source::Tracker));
+        assert_eq!(list.rank(peers[0]), Some(!0xec2d_7224));
+        assert_eq!(list.rank(peers[3]), None);
+        let mut order = Vec::new();
+        while let Some(next) = list.next_to_dial(now) {
+            list.dialing(next);
+            order.push(next);
+        }
+        order.retain(|addr| addr.is_ipv4());
+        assert!(order.is_sorted_by_key(|&addr| list.rank(addr)), "{order:?}");
+        assert_eq!(order.len(), 3);
     }
 
     #[test]

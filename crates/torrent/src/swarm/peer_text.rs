@@ -23,6 +23,8 @@ impl Display for PeerStatus {
             format_args!("{}{}", self.pieces_have, if self.is_seed { ", all" } else { "" }),
         )?;
         let flags = [
+            (self.is_utp, "uTP"),
+            (self.is_encrypted, "encrypted"),
             (self.am_choking, "we choke it"),
             (self.am_interested, "we want of it"),
             (self.peer_choking, "it chokes us"),
@@ -59,9 +61,12 @@ impl Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Manual => "a person",
+            Self::Magnet => "the magnet link",
             Self::Resume => "an earlier run",
+            Self::Lsd => "the local network",
             Self::Tracker => "a tracker",
             Self::Exchange => "another peer",
+            Self::Dht => "the DHT",
             Self::Incoming => "itself",
         })
     }
@@ -80,6 +85,8 @@ mod tests {
             source: Source::Tracker,
             peer_id: PeerId(*b"-TR4060-abcdefghijk\x1b"),
             reserved: Reserved::default(),
+            is_encrypted: true,
+            is_utp: false,
             client: None,
             pieces_have: 7,
             is_seed: true,
@@ -112,7 +119,8 @@ mod tests {
             "  direction   outgoing",
             "  known from  a tracker",
             "  pieces      7, all",
-            "  flags       we choke it",
+            "  flags       encrypted",
+            "              we choke it",
             "              keeps us waiting",
             "  received    0 bytes each second, 20 bytes in all",
             "  sent        1536 bytes (1.5 KiB) each second, 2048 bytes (2.0 KiB) in all",

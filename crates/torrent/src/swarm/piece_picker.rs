@@ -119,6 +119,11 @@ impl PiecePicker {
         self.change_availability(piece, 1);
     }
 
+    /// A peer whose pieces were counted one by one has one less.
+    pub(super) fn lost_have(&mut self, piece: PieceIndex) {
+        self.change_availability(piece, -1);
+    }
+
     /// A peer whose pieces were counted one by one has all of them now.
     pub(super) fn became_seed(&mut self) {
         self.pieces().for_each(|piece| self.change_availability(piece, -1));

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::download::{OpenPiece, Slot};
 use super::peer::{Asked, Peer};
+use super::web_seeds::OpenRun;
 use super::{Offer, PeerKey, Selector, SelectorKind, Swarm};
 use crate::wire::Message;
 use crate::{BLOCK_LEN, Block, PieceIndex};
@@ -17,6 +18,7 @@ impl Swarm {
     pub(super) fn fill(&mut self, now: Instant, key: PeerKey) {
         let Some(peer) = self.peers.get(&key) else { return };
         if self.is_paused
+            || peer.early.is_some()
             || !peer.am_interested
             || (peer.peer_choking && peer.allowed_to_us.is_empty())
         {
@@ -72,9 +74,10 @@ impl Swarm {
     /// The piece to go on with, open or new.
     fn select(&mut self, key: PeerKey) -> Option<PieceIndex> {
         self.picker.prepare();
-        let Self { picker, open, layout, peers, selector, selector_rng: rng, .. } = self;
+        let Self { picker, open, layout, peers, selector, selector_rng: rng, web_runs, .. } = self;
         let offer = Offer { picker, open, layout, peer: peers.get(&key)? };
-        let is_crowded = open.len() > OPEN_BASE + peers.len() * 3 / 2;
+        let of_web_seeds: usize = web_runs.values().map(OpenRun::piece_count).sum();
+        let is_crowded = open.len() > OPEN_BASE + peers.len() * 3 / 2 + of_web_seeds;
         let kind = match selector {
             Selector::Kind(kind) => *kind,
             Selector::Own(own) => {
@@ -153,6 +156,7 @@ impl Swarm {
                 other.asked.iter().enumerate().filter(late)
             })
             .map(|(_, asked)| asked.block)
+            .chain(self.web_runs.values().flat_map(|run| run.late(now, ours)))
             .filter(|block| peer.may_ask(block.piece) && self.asked_of(*block) == Some(1))
             .take(room)
             .collect();
@@ -175,7 +179,7 @@ impl Swarm {
     }
 
     /// How many peers a block is asked of, if it is.
-    fn asked_of(&self, block: Block) -> Option<u8> {
+    pub(super) fn asked_of(&self, block: Block) -> Option<u8> {
         match self.open.get(&block.piece)?.slots.get(block.index() as usize)? {
             Slot::Asked(count) => Some(*count),
             Slot::Free | Slot::Held { .. } | Slot::Stored { .. } => None,
@@ -194,11 +198,15 @@ impl Swarm {
 
     /// A request of `key` is off: its block may be asked of others.
     pub(super) fn release(&mut self, key: PeerKey, asked: Asked) {
-        if asked.is_released {
-            return;
+        if !asked.is_released {
+            self.free_block(Some(key), asked.block);
         }
-        let Some(open) = self.open.get_mut(&asked.block.piece) else { return };
-        let index = asked.block.index();
+    }
+
+    /// One of those that a block was asked of will not bring it. `key` is `None` for a web seed.
+    pub(super) fn free_block(&mut self, key: Option<PeerKey>, block: Block) {
+        let Some(open) = self.open.get_mut(&block.piece) else { return };
+        let index = block.index();
         let Some(Slot::Asked(count)) = open.slots.get_mut(index as usize) else { return };
         if *count > 1 {
             *count -= 1;
@@ -207,11 +215,11 @@ impl Swarm {
         open.slots[index as usize] = Slot::Free;
         open.free += 1;
         open.first_free = open.first_free.min(index);
-        if open.owner == Some(key) {
+        if key.is_some() && open.owner == key {
             open.owner = None;
         }
         self.supply += 1;
-        self.close_if_untouched(asked.block.piece);
+        self.close_if_untouched(block.piece);
     }
 
     /// An open piece of which nothing is here or asked for is as good as a new one.

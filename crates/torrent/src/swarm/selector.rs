@@ -236,6 +236,7 @@ mod tests {
             direction: Direction::Outgoing,
             peer_id: PeerId([1; 20]),
             reserved: plain(),
+            is_encrypted: false,
         };
         let mut peer = Peer::new(epoch(), &new, count);
         (peer.bits, peer.peer_choking) = (Bitfield::all(count), false);

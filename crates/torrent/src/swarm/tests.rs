@@ -92,6 +92,7 @@ fn a_lone_liar_is_banned_and_the_piece_comes_from_another() {
         direction: Direction::Incoming,
         peer_id: PeerId([77; 20]),
         reserved: Reserved::ours(),
+        is_encrypted: false,
     };
     assert_eq!(world.hosts[leech].swarm.add_peer(world.now, &again), Err(Refused::Banned));
 }
@@ -254,11 +255,38 @@ fn ourselves_and_twins_are_turned_away() {
         direction: Direction::Outgoing,
         peer_id,
         reserved: plain(),
+        is_encrypted: false,
     };
     let (ours, theirs) = (world.hosts[a].swarm.config.peer_id, world.hosts[b].swarm.config.peer_id);
     assert_eq!(world.hosts[a].swarm.add_peer(world.now, &new(ours, 1)), Err(Refused::Ourselves));
     assert!(!world.hosts[a].swarm.known.add(SocketAddr::from(([10, 9, 9, 9], 1)), Source::Tracker));
     assert_eq!(world.hosts[a].swarm.add_peer(world.now, &new(theirs, 2)), Err(Refused::Duplicate));
+}
+
+#[test]
+fn of_two_who_dial_each_other_both_keep_the_same_connection() {
+    let mut world = World::new(100_000, 100_000);
+    let both = [world.leech(), world.leech()];
+    // Each has its own connection first.
+    for (at, other) in [(0, 1), (1, 0)] {
+        let peer_id = world.hosts[both[other]].swarm.config.peer_id;
+        let addr = World::addr(both[other]);
+        let new = |direction, port| {
+            let addr = SocketAddr::new(addr.ip(), port);
+            NewPeer { addr, direction, peer_id, reserved: plain(), is_encrypted: false }
+        };
+        let (now, late) = (world.now, world.now + Duration::from_secs(6));
+        let swarm = &mut world.hosts[both[at]].swarm;
+        swarm.add_peer(now, &new(Direction::Outgoing, 6881)).expect("welcome");
+        let second = new(Direction::Incoming, 50_000);
+        assert_eq!(swarm.add_peer(late, &second), Err(Refused::Duplicate), "it is no longer new");
+        // The second has the greater name.
+        assert_eq!(swarm.add_peer(now, &second).is_ok(), at == 0);
+    }
+    world.drain(both[0]);
+    world.drain(both[1]);
+    let [one, two] = both.map(|at| world.hosts[at].closed.clone());
+    assert_eq!((one, two), (vec!["already connected"], vec![]));
 }
 
 #[test]
@@ -290,6 +318,13 @@ fn who_neither_gives_nor_takes_is_the_first_to_make_room_after_a_minute() {
     world.run(31);
     let key = world.hosts[us].swarm.least_useful(world.now).expect("one");
     assert_eq!(world.hosts[us].links[&key].0, first);
+    for other in [first, second] {
+        world.disconnect(us, other);
+    }
+    assert_eq!(world.hosts[us].swarm.least_useful(world.now), None, "it may yet send something");
+    world.run(240);
+    let key = world.hosts[us].swarm.least_useful(world.now).expect("it has not in five minutes");
+    assert_eq!(world.hosts[us].links[&key].0, seed);
 }
 
 #[test]

@@ -22,15 +22,17 @@ impl Swarm {
         if block.piece.0 >= self.layout.piece_count() {
             return Err(PeerFault::NoSuchPiece);
         }
-        if block.len > BLOCK_LEN_MAX || !self.layout.contains(block) {
+        if block.len > BLOCK_LEN_MAX || !self.layout.may_be_asked(block) {
             return Err(PeerFault::BadRequest);
         }
         if !self.picker.have().has(block.piece) {
             return Err(PeerFault::RequestForMissingPiece);
         }
+        let is_shown = self.shows(key, block.piece);
         let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
-        let is_allowed =
-            !self.is_paused && (!peer.am_choking || peer.allowed_to_it.contains(&block.piece));
+        let is_allowed = is_shown
+            && !self.is_paused
+            && (!peer.am_choking || peer.allowed_to_it.contains(&block.piece));
         let is_full = peer.wants.len() >= REQUESTS_QUEUED_MAX;
         if is_allowed && !is_full {
             peer.wants.push_back(block);
@@ -117,7 +119,7 @@ impl Swarm {
             let head = Message::piece_header(block);
             self.outputs.push_back(Output::SendBlock { peer: run.peer, head, data });
         }
-        peer.sent_at = now;
+        (peer.sent_at, peer.payload_at) = (now, now);
     }
 
     /// What [`next_read`](Self::next_read) asked for cannot be read.

@@ -9,9 +9,10 @@ use bytes::Bytes;
 use sha1::{Digest, Sha1};
 
 use super::*;
-use crate::metainfo::{FileEntry, FileLayout, RelativePath};
+use crate::metainfo::create::Builder;
+use crate::metainfo::{FileEntry, FileLayout, Metainfo, RelativePath};
 use crate::wire::{Inbox, MessageLimits, Reserved};
-use crate::{Block, PeerFault};
+use crate::{Block, Magnet, PeerFault};
 
 /// One instant for all tests to start from.
 pub(crate) fn epoch() -> Instant {
@@ -28,6 +29,8 @@ pub(super) struct World {
     pub(super) hosts: Vec<Host>,
     /// For hosts that are added from now on.
     pub(super) choking: ChokingTimers,
+    pub(super) exchange: bool,
+    pub(super) is_private: bool,
     /// Bytes on their way: from, to, what.
     pub(super) wires: VecDeque<(usize, usize, Bytes)>,
 }
@@ -40,6 +43,8 @@ pub(super) struct Host {
     pub(super) closed: Vec<&'static str>,
     pub(super) faults: Vec<PeerFault>,
     pub(super) events: Vec<String>,
+    /// What came of the fetch for metadata.
+    pub(super) metadata: Option<Bytes>,
     /// Spoils every block that it sends of these pieces.
     pub(super) lies_about: Vec<PieceIndex>,
     /// Answers no request.
@@ -67,6 +72,8 @@ impl World {
             layout,
             hosts: Vec::new(),
             choking: ChokingTimers::default(),
+            exchange: true,
+            is_private: false,
             wires: VecDeque::new(),
         }
     }
@@ -86,6 +93,9 @@ impl World {
             slots: Slots::Adaptive,
             seeding: SeedingPolicy::FastestFirst,
             choking: self.choking,
+            exchange: self.exchange,
+            is_private: self.is_private,
+            dht_port: None,
         };
         let piece_len = self.layout.piece_len() as usize;
         let mut disk = vec![0; self.data.len()];
@@ -104,11 +114,36 @@ impl World {
             closed: Vec::new(),
             faults: Vec::new(),
             events: Vec::new(),
+            metadata: None,
             lies_about: Vec::new(),
             is_mute: false,
             upload_per_step: u64::MAX,
             upload_left: u64::MAX,
         });
+        index
+    }
+
+    /// What the torrent is.
+    pub(super) fn metainfo(&self) -> Arc<Metainfo> {
+        let builder = Builder {
+            name: b"x".to_vec(),
+            files: vec![(Vec::new(), self.data.len() as u64)],
+            piece_len: Some(self.layout.piece_len()),
+            ..Builder::default()
+        };
+        let pieces = self.data.chunks(self.layout.piece_len() as usize);
+        let hashes: Vec<[u8; 20]> = pieces.map(|piece| Sha1::digest(piece).into()).collect();
+        let file = builder.finish(&hashes).expect("a torrent");
+        Arc::new(Metainfo::parse(&file).expect("valid"))
+    }
+
+    /// One that knows only what the torrent is called.
+    pub(super) fn stranger(&mut self) -> usize {
+        let index = self.leech();
+        let (config, names) =
+            (self.hosts[index].swarm.config.clone(), Magnet::of(&self.metainfo()));
+        let rng = Rng::from_seed(index as u64);
+        self.hosts[index].swarm = Swarm::awaiting(self.now, names.info_hashes, config, rng);
         index
     }
 
@@ -131,7 +166,8 @@ impl World {
     pub(super) fn connect_with(&mut self, a: usize, b: usize, reserved: Reserved) {
         for (from, to, direction) in [(a, b, Direction::Outgoing), (b, a, Direction::Incoming)] {
             let peer_id = self.hosts[to].swarm.config.peer_id;
-            let new = NewPeer { addr: Self::addr(to), direction, peer_id, reserved };
+            let new =
+                NewPeer { addr: Self::addr(to), direction, peer_id, reserved, is_encrypted: false };
             let host = &mut self.hosts[from];
             let key = host.swarm.add_peer(self.now, &new).expect("welcome");
             host.links.insert(key, (to, Inbox::new(MessageLimits::default())));
@@ -228,7 +264,13 @@ impl World {
                 Output::PieceVerified(piece) => host.events.push(format!("verified {piece}")),
                 Output::PieceFailed(piece) => host.events.push(format!("failed {piece}")),
                 Output::Banned(ip) => host.events.push(format!("banned {ip}")),
+                Output::WebSeedLied(key) => host.events.push(format!("web seed {} lied", key.0)),
                 Output::Completed => host.events.push("completed".to_owned()),
+                Output::HashesKnown => host.events.push("hashes known".to_owned()),
+                Output::Metadata(info) => host.metadata = Some(info),
+                Output::Rendezvous(addr) => host.events.push(format!("rendezvous {addr}")),
+                Output::Found => host.events.push("found".to_owned()),
+                Output::SeenAs { .. } | Output::DhtNode(_) => {}
             }
         }
         for other in ended {

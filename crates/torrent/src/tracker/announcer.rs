@@ -100,6 +100,8 @@ struct Tier {
     asking: Option<(RequestId, usize, AnnounceEvent)>,
     /// It has been told that we began, and not that we ended.
     knows_us: bool,
+    /// What it is being told of us is no longer so.
+    has_moved: bool,
     owes_completed: bool,
     owes_stopped: bool,
 }
@@ -185,6 +187,17 @@ impl Announcer {
         }
     }
 
+    /// We are to be found elsewhere now: whoever knows of us is told at once, whatever time it asked for, and
+    /// who is being asked, when it has answered.
+    pub fn moved(&mut self, now: Instant) {
+        for tier in self.tiers.iter_mut() {
+            tier.has_moved = tier.asking.is_some();
+            if tier.knows_us && tier.asking.is_none() {
+                tier.next_at = tier.next_at.map(|_| now);
+            }
+        }
+    }
+
     /// Whether an answer is awaited, or something is still to be said.
     pub fn is_busy(&self) -> bool {
         self.tiers.iter().any(|tier| tier.asking.is_some() || tier.owes_stopped)
@@ -215,8 +228,9 @@ impl Announcer {
             }
             Err(fault) => tier.failed(now, at, event, &fault),
         }
-        if self.is_running && event == AnnounceEvent::Stopped {
-            // We went on before the tracker had taken our leave: it has to hear of us again.
+        let has_moved = std::mem::take(&mut tier.has_moved);
+        if self.is_running && (event == AnnounceEvent::Stopped || has_moved) {
+            // We went on before the tracker had taken our leave, or moved: it has to hear of us again.
             tier.next_at = Some(now);
         }
         if !self.is_running {
@@ -318,6 +332,7 @@ impl Tier {
             next_at: None,
             asking: None,
             knows_us: false,
+            has_moved: false,
             owes_completed: false,
             owes_stopped: false,
         })
@@ -379,7 +394,7 @@ impl Tier {
             AnnounceEvent::Started => self.knows_us = true,
             AnnounceEvent::Completed => self.owes_completed = false,
             AnnounceEvent::Stopped => (self.knows_us, self.owes_stopped) = (false, false),
-            AnnounceEvent::None => {}
+            AnnounceEvent::None | AnnounceEvent::Paused => {}
         }
         if self.owes_completed {
             self.next_at = Some(now);
@@ -639,6 +654,28 @@ mod tests {
         assert_eq!(announcer.poll_output(now), Some(AnnouncerOutput::Peers(reply.peers)));
         announcer.announce_now(now);
         assert_eq!(announcer.poll_timeout(), Some(now + Duration::from_secs(300)));
+    }
+
+    #[test]
+    fn whoever_knows_of_us_is_told_at_once_that_we_are_elsewhere() {
+        let (mut announcer, now) = (announcer(&[&["a"], &["b"]]), epoch());
+        announcer.start(now);
+        let (first, ..) = asked(&mut announcer, now).expect("asked");
+        let (second, ..) = asked(&mut announcer, now).expect("asked");
+        let reply = AnnounceReply {
+            interval: Duration::from_secs(900),
+            min_interval: Some(Duration::from_secs(900)),
+            ..AnnounceReply::default()
+        };
+        announcer.handle_reply(now, first, Ok(reply.clone()));
+        announcer.moved(now);
+        let again = asked(&mut announcer, now).expect("asked");
+        assert_eq!((again.1.as_str(), again.2), ("a", AnnounceEvent::None));
+        announcer.handle_reply(now, second, Ok(reply.clone()));
+        let (second, url, _) = asked(&mut announcer, now).expect("asked");
+        assert_eq!(url, "b", "what it was being told is no longer so");
+        announcer.handle_reply(now, second, Ok(reply));
+        assert!(asked(&mut announcer, now).is_none());
     }
 
     #[test]

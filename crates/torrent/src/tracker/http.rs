@@ -7,7 +7,6 @@
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use super::{
     AnnounceEvent, AnnounceReply, AnnounceRequest, PEERS_MAX, ScrapeEntry, TrackerFault, sanitised,
 };
 use crate::bencode::{Dict, Limits, Value, decode_prefix};
+use crate::percent::push_encoded;
 use crate::{InfoHash, compact};
 
 /// No honest answer is longer, in bytes.
@@ -43,6 +43,7 @@ pub fn announce_url(base: &str, request: &AnnounceRequest) -> String {
         AnnounceEvent::Started => Some("started"),
         AnnounceEvent::Stopped => Some("stopped"),
         AnnounceEvent::Completed => Some("completed"),
+        AnnounceEvent::Paused => Some("paused"),
     };
     if let Some(event) = event {
         push(&mut url, "event", event.as_bytes());
@@ -78,13 +79,7 @@ fn begin_query(base: &str) -> String {
 fn push(url: &mut String, key: &str, value: &[u8]) {
     url.push_str(key);
     url.push('=');
-    for &byte in value {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            url.push(char::from(byte));
-        } else {
-            write!(url, "%{byte:02X}").expect("a string takes all");
-        }
-    }
+    push_encoded(url, value);
     url.push('&');
 }
 
@@ -232,6 +227,7 @@ mod tests {
             url.split('&').find_map(|pair| pair.strip_prefix("event=").map(str::to_owned))
         };
         assert_eq!(event(AnnounceEvent::Started).as_deref(), Some("started"));
+        assert_eq!(event(AnnounceEvent::Paused).as_deref(), Some("paused"));
         assert_eq!(event(AnnounceEvent::Stopped).as_deref(), Some("stopped"));
         assert_eq!(event(AnnounceEvent::Completed).as_deref(), Some("completed"));
         assert_eq!(event(AnnounceEvent::None), None);

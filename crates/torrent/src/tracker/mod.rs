@@ -35,6 +35,8 @@ pub enum AnnounceEvent {
     Stopped,
     /// All is here now.
     Completed,
+    /// It is time again, and we want nothing more although not everything is here: a partial seed (BEP 21).
+    Paused,
 }
 
 /// What a tracker is told.

@@ -111,6 +111,11 @@ impl UdpTracker {
         Self { request, is_ipv6, url_data, connection_id: None, state, rng }
     }
 
+    /// An answer came over IPv6, or not: who asks by a name does not know before.
+    pub const fn set_ipv6(&mut self, is_ipv6: bool) {
+        self.is_ipv6 = is_ipv6;
+    }
+
     /// A datagram has arrived from the tracker.
     ///
     /// An answer to another request, or a late one, is ignored: anyone can send us datagrams.
@@ -249,7 +254,8 @@ impl UdpTracker {
 
 fn append_announce(request: &AnnounceRequest, out: &mut Vec<u8>) {
     let event: u32 = match request.event {
-        AnnounceEvent::None => 0,
+        // BEP 15 has no number for partial seeds.
+        AnnounceEvent::None | AnnounceEvent::Paused => 0,
         AnnounceEvent::Completed => 1,
         AnnounceEvent::Started => 2,
         AnnounceEvent::Stopped => 3,

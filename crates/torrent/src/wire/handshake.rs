@@ -25,6 +25,12 @@ impl Reserved {
         Self([0, 0, 0, 0, 0, EXTENSION_PROTOCOL, 0, FAST])
     }
 
+    /// The same, and that we have a DHT node (BEP 5).
+    pub const fn with_dht(mut self) -> Self {
+        self.0[7] |= DHT;
+        self
+    }
+
     /// Whether the extension protocol is known.
     pub const fn has_extensions(self) -> bool {
         self.0[5] & EXTENSION_PROTOCOL != 0
@@ -33,6 +39,18 @@ impl Reserved {
     /// Whether the fast extension is known.
     pub const fn has_fast(self) -> bool {
         self.0[7] & FAST != 0
+    }
+
+    /// The same, and that the torrent is of version 2 as well, or only (BEP 52). Of one that is not, some clients
+    /// part for it.
+    pub const fn with_v2(mut self) -> Self {
+        self.0[7] |= V2;
+        self
+    }
+
+    /// Whether the speaker knows the torrent as one of version 2.
+    pub const fn has_v2(self) -> bool {
+        self.0[7] & V2 != 0
     }
 
     /// Whether the speaker has a DHT node (BEP 5).
@@ -44,6 +62,8 @@ impl Reserved {
 impl Handshake {
     /// How long it is, in bytes.
     pub const LEN: usize = 68;
+    /// How much of it is the same for all.
+    pub const PREFIX_LEN: usize = PROTOCOL.len();
 
     /// The bytes that go over the wire.
     pub fn encode(&self) -> [u8; Self::LEN] {
@@ -86,6 +106,7 @@ const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
 const EXTENSION_PROTOCOL: u8 = 0x10;
 const FAST: u8 = 0x04;
 const DHT: u8 = 0x01;
+const V2: u8 = 0x10;
 
 #[cfg(test)]
 mod tests {
@@ -106,6 +127,8 @@ mod tests {
             Reserved::ours().has_fast()
                 && Reserved::ours().has_extensions()
                 && !Reserved::ours().has_dht()
+                && !Reserved::ours().has_v2()
+                && Reserved::ours().with_v2().has_v2()
         );
         assert!((0..=68).all(|end| Handshake::check_prefix(&bytes[..end]).is_ok()));
     }

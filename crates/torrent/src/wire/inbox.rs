@@ -117,10 +117,12 @@ const PREFIX_LEN: usize = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::HashRequest;
     use crate::{Block, PieceIndex, Rng};
 
     fn one_of_each() -> Vec<Message> {
         let block = Block { piece: PieceIndex(3), offset: 16384, len: 16384 };
+        let request = HashRequest { root: [7; 32], base: 1, index: 6, count: 2, proof_layers: 1 };
         vec![
             Message::KeepAlive,
             Message::Choke,
@@ -140,6 +142,9 @@ mod tests {
             Message::Reject(block),
             Message::AllowedFast(PieceIndex(u32::MAX)),
             Message::Extended { id: 0, payload: Bytes::from_static(b"de") },
+            Message::HashRequest(request),
+            Message::Hashes { request, hashes: Bytes::from(vec![5; 32 * 3]) },
+            Message::HashReject(request),
             Message::Unknown(99),
         ]
     }
@@ -215,9 +220,18 @@ mod tests {
 
     #[test]
     fn an_oversize_message_is_seen_at_its_prefix() {
-        for (len, kind) in
-            [(2_u32, 0_u8), (6, 4), (14, 6), (9000, 5), (200_000, 7), (u32::MAX, 20), (100_000, 99)]
-        {
+        for (len, kind) in [
+            (2_u32, 0_u8),
+            (6, 4),
+            (14, 6),
+            (9000, 5),
+            (200_000, 7),
+            (u32::MAX, 20),
+            (50, 21),
+            (300_000, 22),
+            (50, 23),
+            (100_000, 99),
+        ] {
             let mut bytes = len.to_be_bytes().to_vec();
             bytes.push(kind);
             let (out, result) = feed(&bytes, &mut Rng::from_seed(1));
@@ -234,6 +248,9 @@ mod tests {
             &[0, 0, 0, 5, 6, 0, 0, 0, 0],
             &[0, 0, 0, 2, 7, 0],
             &[0, 0, 0, 1, 20],
+            &[0, 0, 0, 2, 21, 0],
+            &[0, 0, 0, 2, 22, 0],
+            &[0, 0, 0, 1, 23],
         ] {
             assert_eq!(feed(bytes, &mut Rng::from_seed(1)).1, Err(PeerFault::MalformedMessage));
         }

@@ -4,6 +4,8 @@
 
 use bytes::Bytes;
 
+use super::hash_request::{HASHES_MAX, HashRequest};
+use crate::metainfo::merkle::Hash;
 use crate::{Block, PeerFault, PieceIndex};
 
 /// One message.
@@ -55,6 +57,17 @@ pub enum Message {
         /// The rest.
         payload: Bytes,
     },
+    /// Asks for hashes of a file's tree (BEP 52).
+    HashRequest(HashRequest),
+    /// Brings them (BEP 52).
+    Hashes {
+        /// What was asked for.
+        request: HashRequest,
+        /// The nodes, then their uncles, 32 bytes each.
+        hashes: Bytes,
+    },
+    /// They will not be brought (BEP 52).
+    HashReject(HashRequest),
     /// A kind that we do not know; its contents were skipped.
     Unknown(u8),
 }
@@ -88,6 +101,8 @@ impl MessageLimits {
             Some(HAVE | SUGGEST | ALLOWED_FAST) => 4,
             Some(PORT) => 2,
             Some(REQUEST | CANCEL | REJECT) => 12,
+            Some(HASH_REQUEST | HASH_REJECT) => HashRequest::LEN,
+            Some(HASHES) => HASHES_LEN_MAX,
             Some(BITFIELD) => self.bitfield_len,
             Some(PIECE) => self.piece_data_len.saturating_add(8),
             Some(EXTENDED) => self.extended_len.saturating_add(1),
@@ -144,6 +159,19 @@ impl Message {
                 out.push(*id);
                 out.extend_from_slice(payload);
             }
+            Self::HashRequest(request) => {
+                head(out, HASH_REQUEST, HashRequest::LEN);
+                request.encode(out);
+            }
+            Self::HashReject(request) => {
+                head(out, HASH_REJECT, HashRequest::LEN);
+                request.encode(out);
+            }
+            Self::Hashes { request, hashes } => {
+                head(out, HASHES, hashes.len().saturating_add(HashRequest::LEN));
+                request.encode(out);
+                out.extend_from_slice(hashes);
+            }
             Self::Unknown(kind) => head(out, *kind, 0),
         }
     }
@@ -188,8 +216,26 @@ impl Message {
                 let id = *payload.first().ok_or(PeerFault::MalformedMessage)?;
                 Ok(Self::Extended { id, payload: body.slice(2..) })
             }
+            HASH_REQUEST => Ok(Self::HashRequest(hash_request(payload)?)),
+            HASH_REJECT => Ok(Self::HashReject(hash_request(payload)?)),
+            HASHES => {
+                let (request, hashes) = HashRequest::decode(payload)?;
+                let len =
+                    u64::from(request.answer_count()).saturating_mul(size_of::<Hash>() as u64);
+                if hashes.len() as u64 != len {
+                    return Err(PeerFault::MalformedMessage);
+                }
+                Ok(Self::Hashes { request, hashes: body.slice_ref(hashes) })
+            }
             _ => Ok(Self::Unknown(kind)),
         }
+    }
+}
+
+fn hash_request(payload: &[u8]) -> Result<HashRequest, PeerFault> {
+    match HashRequest::decode(payload)? {
+        (request, []) => Ok(request),
+        (_, _) => Err(PeerFault::MalformedMessage),
     }
 }
 
@@ -248,5 +294,10 @@ const HAVE_NONE: u8 = 15;
 const REJECT: u8 = 16;
 const ALLOWED_FAST: u8 = 17;
 const EXTENDED: u8 = 20;
+const HASH_REQUEST: u8 = 21;
+const HASHES: u8 = 22;
+const HASH_REJECT: u8 = 23;
+/// As many nodes as libtorrent gives at once, and as many uncles as a tree may have layers.
+const HASHES_LEN_MAX: usize = HashRequest::LEN + (HASHES_MAX as usize + 64) * size_of::<Hash>();
 /// What a message of a kind that we do not know may carry.
 const UNKNOWN_LEN_MAX: usize = 64 * 1024;

@@ -97,10 +97,11 @@ fn announce(query: Query<'_>) -> Result<HttpQuestion, Refusal> {
 fn event(text: Option<&str>) -> Result<AnnounceEvent, Refusal> {
     match text {
         // BEP 21: "paused" is said by who has what it wants, and waits.
-        None | Some("" | "empty" | "paused") => Ok(AnnounceEvent::None),
+        None | Some("" | "empty") => Ok(AnnounceEvent::None),
         Some("started") => Ok(AnnounceEvent::Started),
         Some("stopped") => Ok(AnnounceEvent::Stopped),
         Some("completed") => Ok(AnnounceEvent::Completed),
+        Some("paused") => Ok(AnnounceEvent::Paused),
         Some(_) => Err(Refusal::Parameter("event")),
     }
 }
@@ -302,6 +303,7 @@ mod tests {
             AnnounceEvent::Started,
             AnnounceEvent::Stopped,
             AnnounceEvent::Completed,
+            AnnounceEvent::Paused,
         ] {
             let asked = AnnounceRequest { event, ..request() };
             let url = client::announce_url("/announce?passkey=1", &asked);

@@ -114,7 +114,10 @@ impl PeerTable {
                 let counts = self.counts(request.info_hash).unwrap_or_default();
                 return Ok(TableReply { counts, peers: Vec::new() });
             }
-            AnnounceEvent::None | AnnounceEvent::Started | AnnounceEvent::Completed => {
+            AnnounceEvent::None
+            | AnnounceEvent::Started
+            | AnnounceEvent::Completed
+            | AnnounceEvent::Paused => {
                 if self.has_room(request.info_hash, addr) {
                     self.put(now, addr, request);
                 }

@@ -1,0 +1,270 @@
+//! Opens connections to peers, by the road that is likeliest to lead there, then by the others.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use reactor::{Reactor, Token};
+use torrent::InfoHash;
+use torrent::swarm::Source;
+use torrent::wire::PeerFlags;
+
+use crate::engine::Engine;
+use crate::event::{EventKind, FilterPoint};
+use crate::parting::Parted;
+use crate::peer::PeerConnection;
+use crate::task::TaskId;
+
+/// What carries a connection to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Road {
+    /// TCP, as it is.
+    Tcp,
+    /// TCP, with a handshake that hides what it is for.
+    TcpEncrypted,
+    /// uTP, as it is.
+    Utp,
+    /// uTP, with that handshake.
+    UtpEncrypted,
+}
+
+impl Road {
+    /// What an address remembers it by.
+    pub(crate) const fn bit(self) -> u8 {
+        match self {
+            Self::Tcp => 1,
+            Self::TcpEncrypted => 2,
+            Self::Utp => 4,
+            Self::UtpEncrypted => 8,
+        }
+    }
+
+    /// Whether it looks like noise.
+    pub(crate) const fn is_encrypted(self) -> bool {
+        match self {
+            Self::Tcp | Self::Utp => false,
+            Self::TcpEncrypted | Self::UtpEncrypted => true,
+        }
+    }
+
+    /// The same way, looking like noise.
+    pub(crate) const fn encrypted(self) -> Self {
+        match self {
+            Self::Tcp | Self::TcpEncrypted => Self::TcpEncrypted,
+            Self::Utp | Self::UtpEncrypted => Self::UtpEncrypted,
+        }
+    }
+
+    /// As well hidden, over uTP.
+    pub(crate) const fn over_utp(self) -> Self {
+        if self.is_encrypted() { Self::UtpEncrypted } else { Self::Utp }
+    }
+
+    /// Whether uTP carries it.
+    pub(crate) const fn is_utp(self) -> bool {
+        matches!(self, Self::Utp | Self::UtpEncrypted)
+    }
+
+    /// What other peers are told of it.
+    pub(crate) const fn flags(self) -> PeerFlags {
+        match self {
+            Self::Tcp => PeerFlags(0),
+            Self::TcpEncrypted => PeerFlags::ENCRYPTION,
+            Self::Utp => PeerFlags::UTP,
+            Self::UtpEncrypted => PeerFlags(PeerFlags::UTP.0 | PeerFlags::ENCRYPTION.0),
+        }
+    }
+
+    /// The roads that end where this one did, if it was not even open.
+    const fn same_way(self) -> u8 {
+        match self {
+            Self::Tcp | Self::TcpEncrypted => Self::Tcp.bit() | Self::TcpEncrypted.bit(),
+            Self::Utp | Self::UtpEncrypted => Self::Utp.bit() | Self::UtpEncrypted.bit(),
+        }
+    }
+}
+
+impl Engine {
+    /// The roads to an address that our settings allow, the one to try first in front.
+    fn roads(&self, now: Instant, addr: SocketAddr, flags: PeerFlags) -> Vec<Road> {
+        let tcp = self.config.encryption.roads_to(flags);
+        let utp = tcp.iter().map(|road| road.over_utp());
+        let (has_tcp, has_utp) = (self.config.tcp, self.has_utp(now));
+        let tcp = tcp.iter().copied().filter(|_| has_tcp);
+        let utp = utp.filter(|_| has_utp);
+        // A proxy that carries datagrams is rarer than one that carries connections.
+        if self.prefers_utp(addr, flags) && self.proxy_of_peers().is_none() {
+            utp.chain(tcp).collect()
+        } else {
+            tcp.chain(utp).collect()
+        }
+    }
+
+    /// The road to take now to an address: the one that led there last, or the first that has not failed.
+    fn next_road(&self, roads: &[Road], (tried, good): (u8, u8)) -> Option<Road> {
+        let is_left = |road: &&Road| tried & road.bit() == 0;
+        let known = roads.iter().filter(is_left).find(|road| road.bit() == good);
+        known.or_else(|| roads.iter().find(is_left)).copied()
+    }
+
+    /// Opens connections while there are addresses to try and room for them.
+    pub(crate) fn dial(&mut self, id: TaskId, reactor: &mut Reactor<Self>) {
+        let now = reactor.now();
+        let usual_max = self.config.limits.connections_per_torrent_max;
+        if self.is_proxy_down(now) {
+            return;
+        }
+        loop {
+            let has_room = self.has_room_to_dial();
+            let Some(task) = self.tasks.get_mut(&id) else { return };
+            let peers_max = task.peers_max.unwrap_or(usual_max);
+            let is_full = task.connections.len() + task.half_open.len() >= peers_max;
+            if !task.is_moving() || task.swarm.known.is_empty() {
+                return;
+            }
+            if is_full {
+                return self.turn_over(id, reactor);
+            }
+            if !has_room {
+                if !std::mem::replace(&mut task.is_waiting_to_dial, true) {
+                    self.waiting_to_dial.push_back(id);
+                }
+                return;
+            }
+            let Some(addr) = task.swarm.known.next_to_dial(now) else { return };
+            let known = &task.swarm.known;
+            let (info_hash, tried, flags) =
+                (task.info_hash(), known.roads(addr), known.flags(addr));
+            let road = self.next_road(&self.roads(now, addr, flags), tried);
+            let is_possible = self.may_dial(info_hash, addr);
+            let Some(task) = self.tasks.get_mut(&id) else { return };
+            let (true, Some(road)) = (is_possible, road) else {
+                task.swarm.known.failed(now, addr);
+                continue;
+            };
+            task.swarm.known.dialing(addr);
+            if let Err(error) = self.open_road(road, addr, id, info_hash, reactor) {
+                tracing::debug!(%addr, %error, "cannot dial");
+                if let Some(task) = self.tasks.get_mut(&id) {
+                    task.swarm.known.failed(now, addr);
+                }
+            }
+        }
+    }
+
+    fn may_dial(&self, info_hash: InfoHash, addr: SocketAddr) -> bool {
+        let bind = self.config.listen.bind.filter(|_| self.proxy_of_peers().is_none());
+        bind.is_none_or(|bind| bind.is_ipv4() == addr.is_ipv4())
+            && self.may_talk_to(Some(info_hash), addr, FilterPoint::Outgoing)
+    }
+
+    /// Begins to connect.
+    fn open_road(
+        &mut self,
+        road: Road,
+        addr: SocketAddr,
+        id: TaskId,
+        info_hash: InfoHash,
+        reactor: &mut Reactor<Self>,
+    ) -> io::Result<Token> {
+        let handler = Box::new(PeerConnection::outgoing(addr, road, id, info_hash));
+        let token = match road {
+            Road::Tcp | Road::TcpEncrypted => self.open_tcp(addr, handler, reactor)?,
+            Road::Utp | Road::UtpEncrypted => self.connect_utp(addr, handler, reactor)?,
+        };
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.half_open.insert(token);
+        }
+        self.half_open.insert(token);
+        self.connections.insert(token);
+        Ok(token)
+    }
+
+    /// A connection that we opened ended before its handshake: the next road is taken at once, if there
+    /// is one.
+    pub(crate) fn road_failed(&mut self, id: TaskId, parted: &Parted, now: Instant) {
+        let road = parted.road;
+        let failed = if parted.is_unopened { road.same_way() } else { road.bit() };
+        let Some(task) = self.tasks.get(&id) else { return };
+        let known = &task.swarm.known;
+        let ((tried, good), flags) = (known.roads(parted.addr), known.flags(parted.addr));
+        let roads = self.roads(now, parted.addr, flags);
+        let has_other = self.next_road(&roads, (tried | failed, good)).is_some();
+        if road.is_utp() && parted.is_unopened {
+            self.utp_failed();
+        }
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        if has_other {
+            task.swarm.known.road_failed(parted.addr, failed);
+        } else {
+            task.swarm.known.failed(now, parted.addr);
+            if self.punching_road(now).is_some()
+                && let Some(task) = self.tasks.get_mut(&id)
+            {
+                task.swarm.seek_introduction(now, parted.addr);
+            }
+        }
+    }
+
+    /// The road that two may take to each other through what hides them (BEP 55).
+    fn punching_road(&self, now: Instant) -> Option<Road> {
+        let first = self.config.encryption.roads().first().filter(|_| self.has_utp(now))?;
+        Some(first.over_utp())
+    }
+
+    /// A peer introduces us to another, which dials us now.
+    pub(crate) fn meet(&mut self, id: TaskId, addr: SocketAddr, reactor: &mut Reactor<Self>) {
+        let now = reactor.now();
+        let (Some(road), Some(task)) = (self.punching_road(now), self.tasks.get(&id)) else {
+            return;
+        };
+        let info_hash = task.info_hash();
+        if !task.is_moving() || !self.has_room_to_dial() || !self.may_dial(info_hash, addr) {
+            return;
+        }
+        tracing::debug!(%addr, "meeting through a third");
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.swarm.known.dialing(addr);
+        }
+        if let Err(error) = self.open_road(road, addr, id, info_hash, reactor) {
+            tracing::debug!(%addr, %error, "cannot meet");
+            if let Some(task) = self.tasks.get_mut(&id) {
+                task.swarm.known.failed(reactor.now(), addr);
+            }
+        }
+    }
+
+    /// Whether another connection may be opened.
+    pub(crate) fn has_room_to_dial(&self) -> bool {
+        let limits = &self.config.limits;
+        self.half_open.len() < limits.half_open_max
+            && self.connections.len() < limits.connections_max
+    }
+
+    /// Addresses of peers have come from somewhere. Those that the filter bans are not even remembered.
+    pub(crate) fn add_addresses(
+        &mut self,
+        id: TaskId,
+        addrs: &[SocketAddr],
+        source: Source,
+        reactor: &mut Reactor<Self>,
+    ) {
+        for &addr in addrs {
+            let Some(task) = self.tasks.get_mut(&id) else { return };
+            match self.config.ip_filter.banned_by(addr.ip()) {
+                None => {
+                    task.swarm.known.add(addr, source);
+                }
+                Some(rule) => {
+                    let (rule, point) = (Some(rule.text.to_owned()), FilterPoint::Outgoing);
+                    self.publish(id, &EventKind::IpFiltered { addr, point, rule });
+                }
+            }
+        }
+        self.wake(id);
+        self.dial(id, reactor);
+    }
+}
+
+/// So long a connection may take to stand.
+pub(crate) const CONNECT_PATIENCE: Duration = Duration::from_secs(10);

@@ -1,0 +1,235 @@
+//! Clients for HTTP, each made when first needed: by any way that is wanted, and not to where nobody may send us.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Url};
+use torrent::locality::is_local;
+use torrent::proxy::ProxyUrl;
+
+use crate::http::HttpError;
+
+/// Who asks, and which way. The default tells nobody who we are, and leaves the way to the system.
+#[derive(Clone, Debug, Default)]
+pub struct HttpOptions {
+    /// What servers are told that we are; `None` says nothing.
+    pub user_agent: Option<String>,
+    /// The address to come from.
+    pub bind: Option<IpAddr>,
+    /// The one network interface to use.
+    pub interface: Option<String>,
+    /// The proxy to go through; it looks up all names.
+    pub proxy: Option<ProxyUrl>,
+}
+
+/// Where a document may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Not on this machine or its own network, nor may one that is asked send us there.
+    World,
+    /// If it is on this machine or its network, then from the start: nobody outside may send us there.
+    Home,
+    /// As `Home`, but on this machine only at a path that a tracker has.
+    HomeTracker,
+    /// Wherever it is.
+    Anywhere,
+}
+
+/// Which addresses of a server to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// Any; IPv4 if it has both, and what it is asked again is [`Second`](Self::Second).
+    First,
+    /// IPv6, if it has both.
+    Second,
+}
+
+/// What distinguishes one client from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Kind {
+    is_for_world: bool,
+    /// For documents that come in parts: it follows no redirect, and takes everything as it is.
+    is_in_parts: bool,
+    is_ipv6: Option<bool>,
+}
+
+/// All clients that were made so far.
+#[derive(Clone, Debug)]
+pub(crate) struct Clients(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    options: HttpOptions,
+    made: Mutex<BTreeMap<Kind, Client>>,
+}
+
+impl Clients {
+    pub(crate) fn new(options: HttpOptions) -> Self {
+        Self(Arc::new(Shared { options, made: Mutex::default() }))
+    }
+
+    /// The client to ask for a whole document with.
+    ///
+    /// # Errors
+    /// [`HttpError::Local`] if it may not be where it is, or there is no second family.
+    pub(crate) async fn for_document(
+        &self,
+        url: &str,
+        reach: Reach,
+        family: Family,
+    ) -> Result<Client, HttpError> {
+        let url = parsed(url)?;
+        let found = self.look_up(&url).await?;
+        let has = |is_ipv6| found.iter().any(|ip| ip.is_ipv6() == is_ipv6);
+        let has_both = self.0.options.bind.is_none() && has(false) && has(true);
+        let is_ipv6 = match (has_both, family) {
+            (true, Family::First) => Some(false),
+            (true, Family::Second) => Some(true),
+            (false, Family::First) => None,
+            (false, Family::Second) => return Err(HttpError::OneFamily),
+        };
+        let is_for_world = is_for_world(&url, reach, &found)?;
+        self.client(Kind { is_for_world, is_in_parts: false, is_ipv6 })
+    }
+
+    /// The same client, that uses whichever address it likes.
+    pub(crate) async fn by_any_way(&self, url: &str, reach: Reach) -> Result<Client, HttpError> {
+        let url = parsed(url)?;
+        let is_for_world = is_for_world(&url, reach, &self.look_up(&url).await?)?;
+        self.client(Kind { is_for_world, is_in_parts: false, is_ipv6: None })
+    }
+
+    /// The client to ask for a part of a document with.
+    ///
+    /// # Errors
+    /// [`HttpError::Local`] if it may not be where it is.
+    pub(crate) async fn for_part(&self, url: &str, reach: Reach) -> Result<Client, HttpError> {
+        let url = parsed(url)?;
+        let is_for_world = is_for_world(&url, reach, &self.look_up(&url).await?)?;
+        self.client(Kind { is_for_world, is_in_parts: true, is_ipv6: None })
+    }
+
+    /// Where a server is; nothing if a proxy is to find out.
+    async fn look_up(&self, url: &Url) -> Result<Vec<IpAddr>, HttpError> {
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        if let Ok(ip) = host.parse() {
+            return Ok(vec![ip]);
+        }
+        if self.0.options.proxy.is_some() {
+            return Ok(Vec::new());
+        }
+        let found = tokio::net::lookup_host((host, 0)).await;
+        let found = found.map_err(|error| HttpError::Unreachable(error.to_string()))?;
+        Ok(found.map(|addr| addr.ip()).collect())
+    }
+
+    fn client(&self, kind: Kind) -> Result<Client, HttpError> {
+        let mut made = self.0.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = made.get(&kind) {
+            return Ok(client.clone());
+        }
+        let client = new_client(&self.0.options, kind);
+        let client = client.map_err(|error| HttpError::Unreachable(error.to_string()))?;
+        made.insert(kind, client.clone());
+        Ok(client)
+    }
+}
+
+fn parsed(url: &str) -> Result<Url, HttpError> {
+    let url = Url::parse(url).map_err(|_error| HttpError::BadUrl)?;
+    if matches!(url.scheme(), "http" | "https") { Ok(url) } else { Err(HttpError::BadUrl) }
+}
+
+/// Whether a document that is there may only be asked for by a client that never goes to our own network.
+fn is_for_world(url: &Url, reach: Reach, found: &[IpAddr]) -> Result<bool, HttpError> {
+    let is_at_home = found.iter().copied().any(is_local);
+    match reach {
+        Reach::Anywhere => Ok(false),
+        Reach::World if found.iter().all(|ip| is_local(*ip)) && is_at_home => Err(HttpError::Local),
+        Reach::World => Ok(true),
+        Reach::Home | Reach::HomeTracker if !is_at_home => Ok(true),
+        Reach::Home => Ok(false),
+        Reach::HomeTracker => {
+            let last = url.path_segments().and_then(Iterator::last).unwrap_or_default();
+            let is_tracker = TRACKER_PATHS.iter().any(|start| last.starts_with(start));
+            let is_here = found.iter().any(|ip| ip.to_canonical().is_loopback());
+            if is_here && !is_tracker { Err(HttpError::Local) } else { Ok(false) }
+        }
+    }
+}
+
+fn new_client(options: &HttpOptions, kind: Kind) -> io::Result<Client> {
+    // To come from no address of a family in particular is to use that family alone.
+    let any = kind.is_ipv6.map(|is_ipv6| match is_ipv6 {
+        true => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        false => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    });
+    let mut client = Client::builder()
+        .local_address(options.bind.or(any))
+        .connect_timeout(CONNECT_PATIENCE)
+        .pool_max_idle_per_host(1)
+        .redirect(redirects(kind));
+    if kind.is_in_parts {
+        client = client.no_gzip();
+    }
+    if let Some(user_agent) = &options.user_agent {
+        client = client.user_agent(user_agent);
+    }
+    if let Some(interface) = &options.interface {
+        client = client.interface(interface);
+    }
+    if let Some(proxy) = &options.proxy {
+        let proxy = reqwest::Proxy::all(proxy.to_secret_url()).map_err(io::Error::other)?;
+        // No exceptions, whatever the environment says.
+        client = client.no_proxy().proxy(proxy);
+    } else if kind.is_for_world {
+        client = client.dns_resolver(Arc::new(WorldOnly));
+    }
+    client.build().map_err(io::Error::other)
+}
+
+fn redirects(kind: Kind) -> Policy {
+    if kind.is_in_parts {
+        return Policy::none();
+    }
+    Policy::custom(move |attempt| {
+        let host = attempt.url().host_str().unwrap_or_default().trim_matches(['[', ']']);
+        // A name is looked up by one who leaves such addresses out.
+        let is_home = host.parse().is_ok_and(is_local);
+        if attempt.previous().len() > REDIRECTS_MAX {
+            attempt.error(HttpError::Unreachable("too many redirects".to_owned()))
+        } else if kind.is_for_world && is_home {
+            attempt.error(HttpError::Local)
+        } else {
+            attempt.follow()
+        }
+    })
+}
+
+/// Looks up names, and leaves out what leads to our own network.
+#[derive(Debug)]
+struct WorldOnly;
+
+impl Resolve for WorldOnly {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let (local, world): (Vec<SocketAddr>, Vec<SocketAddr>) =
+                found.partition(|addr| is_local(addr.ip()));
+            if world.is_empty() && !local.is_empty() {
+                return Err(HttpError::Local.into());
+            }
+            Ok(Box::new(world.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// How the last part of a tracker's path begins.
+const TRACKER_PATHS: [&str; 2] = ["announce", "scrape"];
+const REDIRECTS_MAX: usize = 5;
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);

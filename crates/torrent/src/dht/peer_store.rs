@@ -1,0 +1,196 @@
+//! Who has announced which torrent to us ([BEP 5]), and a sample of the torrents ([BEP 51]).
+//!
+//! Memory is bounded. When it is full the oldest announce goes; who announces more than a share loses
+//! its own oldest first, so that nobody alone can push out the others.
+//!
+//! [BEP 5]: https://www.bittorrent.org/beps/bep_0005.html
+//! [BEP 51]: https://www.bittorrent.org/beps/bep_0051.html
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use super::node_id::NodeId;
+use crate::Rng;
+
+/// Peers by torrent and address.
+#[derive(Debug)]
+pub(super) struct PeerStore {
+    /// When each announced last. No torrent is without peers.
+    torrents: BTreeMap<NodeId, BTreeMap<SocketAddr, Instant>>,
+    /// Exactly those of `torrents`, by age.
+    by_age: BTreeSet<(Instant, NodeId, SocketAddr)>,
+    /// How many of them are of each address.
+    by_ip: BTreeMap<IpAddr, usize>,
+    sample: Vec<u8>,
+    sampled_at: Option<Instant>,
+}
+
+impl PeerStore {
+    pub(super) const fn new() -> Self {
+        Self {
+            torrents: BTreeMap::new(),
+            by_age: BTreeSet::new(),
+            by_ip: BTreeMap::new(),
+            sample: Vec::new(),
+            sampled_at: None,
+        }
+    }
+
+    /// A peer takes part in a torrent.
+    pub(super) fn announce(&mut self, now: Instant, info_hash: NodeId, peer: SocketAddr) {
+        self.expire(now);
+        self.remove(info_hash, peer);
+        if self.by_ip.get(&peer.ip()).is_some_and(|count| *count >= PEERS_PER_IP_MAX) {
+            return;
+        }
+        if self.torrents.get(&info_hash).is_some_and(|peers| peers.len() >= PEERS_PER_TORRENT_MAX) {
+            return;
+        }
+        if self.by_age.len() >= PEERS_MAX
+            && let Some(&(_, hash, addr)) = self.by_age.first()
+        {
+            self.remove(hash, addr);
+        }
+        self.torrents.entry(info_hash).or_default().insert(peer, now);
+        self.by_age.insert((now, info_hash, peer));
+        *self.by_ip.entry(peer.ip()).or_default() += 1;
+    }
+
+    /// Some peers of a torrent, of one family; which ones is chance.
+    pub(super) fn peers(
+        &mut self,
+        now: Instant,
+        info_hash: &NodeId,
+        is_ipv4: bool,
+        rng: &mut Rng,
+    ) -> Vec<SocketAddr> {
+        self.expire(now);
+        let Some(peers) = self.torrents.get(info_hash) else { return Vec::new() };
+        let mut found: Vec<_> = peers.keys().copied().filter(|a| a.is_ipv4() == is_ipv4).collect();
+        let max = if is_ipv4 { REPLY_V4_MAX } else { REPLY_V6_MAX };
+        if found.len() > max {
+            rng.shuffle(&mut found);
+            found.truncate(max);
+        }
+        found
+    }
+
+    /// Some torrents, one after the other, the same for a while; and how many there are.
+    pub(super) fn sample(&mut self, now: Instant, rng: &mut Rng) -> (&[u8], usize) {
+        self.expire(now);
+        let is_fresh = |at| now.saturating_duration_since(at) < SAMPLE_FOR;
+        if !self.sampled_at.is_some_and(is_fresh) {
+            let mut hashes: Vec<&NodeId> = self.torrents.keys().collect();
+            rng.shuffle(&mut hashes);
+            self.sample = hashes.iter().take(SAMPLE_MAX).flat_map(|hash| hash.0).collect();
+            // What is not full yet may change soon.
+            self.sampled_at = (hashes.len() >= SAMPLE_MAX).then_some(now);
+        }
+        (&self.sample, self.torrents.len())
+    }
+
+    /// How many torrents there are, and how many peers in all.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.torrents.len(), self.by_age.len())
+    }
+
+    fn expire(&mut self, now: Instant) {
+        while let Some(&(at, hash, addr)) = self.by_age.first()
+            && now.saturating_duration_since(at) >= EXPIRE_AFTER
+        {
+            self.remove(hash, addr);
+        }
+    }
+
+    fn remove(&mut self, info_hash: NodeId, peer: SocketAddr) {
+        let Some(peers) = self.torrents.get_mut(&info_hash) else { return };
+        let Some(at) = peers.remove(&peer) else { return };
+        if peers.is_empty() {
+            self.torrents.remove(&info_hash);
+        }
+        self.by_age.remove(&(at, info_hash, peer));
+        if let Some(count) = self.by_ip.get_mut(&peer.ip()) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_ip.remove(&peer.ip());
+            }
+        }
+    }
+}
+
+/// Of all torrents together.
+const PEERS_MAX: usize = 50_000;
+const PEERS_PER_TORRENT_MAX: usize = 500;
+/// Of one address, in all torrents.
+const PEERS_PER_IP_MAX: usize = 500;
+/// How many are told at once, so that a reply fits into a packet.
+const REPLY_V4_MAX: usize = 64;
+const REPLY_V6_MAX: usize = 32;
+/// Clients announce every quarter or half of an hour.
+const EXPIRE_AFTER: Duration = Duration::from_secs(45 * 60);
+const SAMPLE_MAX: usize = 20;
+/// How long a sample stays the same: nobody can have all by asking often.
+pub(super) const SAMPLE_FOR: Duration = Duration::from_secs(10 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::swarm::tests::epoch;
+
+    fn peer(number: u32) -> SocketAddr {
+        ((number + 0x0100_0000).to_be_bytes(), 6881).into()
+    }
+
+    #[test]
+    fn remembers_who_announced_until_it_falls_silent() {
+        let (mut store, mut rng) = (PeerStore::new(), Rng::from_seed(1));
+        let hash = NodeId([1; 20]);
+        let v6: SocketAddr = "[2001:db8::1]:1".parse().expect("an address");
+        store.announce(epoch(), hash, peer(1));
+        store.announce(epoch() + EXPIRE_AFTER / 2, hash, peer(2));
+        store.announce(epoch(), hash, v6);
+        assert_eq!(store.peers(epoch(), &hash, true, &mut rng), [peer(1), peer(2)]);
+        assert_eq!(store.peers(epoch(), &hash, false, &mut rng), [v6]);
+        assert_eq!(store.peers(epoch() + EXPIRE_AFTER, &hash, true, &mut rng), [peer(2)]);
+        assert_eq!(store.peers(epoch() + EXPIRE_AFTER * 2, &hash, true, &mut rng), []);
+        assert_eq!(store.counts(), (0, 0));
+        assert!(store.by_ip.is_empty());
+    }
+
+    #[test]
+    fn however_many_announce_memory_is_bounded_and_replies_are_short() {
+        let (mut store, mut rng) = (PeerStore::new(), Rng::from_seed(1));
+        let hash = NodeId([1; 20]);
+        for number in 0..2000 {
+            store.announce(epoch(), hash, peer(number));
+        }
+        assert_eq!(store.counts(), (1, PEERS_PER_TORRENT_MAX));
+        let first = store.peers(epoch(), &hash, true, &mut rng);
+        let second = store.peers(epoch(), &hash, true, &mut rng);
+        assert!(first.len() == REPLY_V4_MAX && first != second, "others each time");
+        for port in 1..2000 {
+            let other = NodeId::random(&mut rng);
+            store.announce(epoch(), other, SocketAddr::new([9, 9, 9, 9].into(), port));
+        }
+        assert_eq!(store.counts().1, PEERS_PER_TORRENT_MAX + PEERS_PER_IP_MAX);
+        for number in 0..60_000 {
+            store.announce(epoch(), NodeId::random(&mut rng), peer(number));
+        }
+        assert_eq!(store.counts().1, PEERS_MAX);
+        assert_eq!(store.torrents.values().map(BTreeMap::len).sum::<usize>(), PEERS_MAX);
+    }
+
+    #[test]
+    fn a_sample_stays_the_same_for_a_while() {
+        let (mut store, mut rng) = (PeerStore::new(), Rng::from_seed(1));
+        assert_eq!(store.sample(epoch(), &mut rng), (&[][..], 0));
+        for number in 0..100 {
+            store.announce(epoch(), NodeId::random(&mut rng), peer(number));
+        }
+        let first = store.sample(epoch(), &mut rng).0.to_vec();
+        assert_eq!(first.len(), 20 * SAMPLE_MAX);
+        assert_eq!(store.sample(epoch(), &mut rng), (&first[..], 100));
+        assert_ne!(store.sample(epoch() + SAMPLE_FOR, &mut rng), (&first[..], 100));
+    }
+}

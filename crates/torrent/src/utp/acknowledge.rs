@@ -1,0 +1,141 @@
+//! What the other end says has arrived, and what follows from that for the rest.
+
+use super::packet::Header;
+use super::send::{Fate, SEGMENTS_MAX, Segment, SegmentKind, SendQueue};
+
+/// What came of an acknowledgement.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Acknowledged {
+    /// Bytes that have newly arrived.
+    pub(super) bytes: usize,
+    /// Whether any packet has.
+    pub(super) is_new: bool,
+    /// How long the latest of them took.
+    pub(super) round_trip: Option<u64>,
+    /// The number of the latest transmission among packets that were found to be lost.
+    pub(super) lost: Option<u64>,
+    /// The length of the longest packet that arrived, and whether that was a probe.
+    pub(super) longest: Option<(usize, bool)>,
+    /// A probe of this length was lost.
+    pub(super) lost_probe: Option<usize>,
+}
+
+impl SendQueue {
+    /// All packets before `sequence` have arrived, and those that the mask says. `None` if that cannot be:
+    /// some were never sent.
+    pub(super) fn acknowledge(
+        &mut self,
+        sequence: u16,
+        selective: &[u8],
+        is_duplicate: bool,
+        now: u64,
+    ) -> Option<Acknowledged> {
+        let mut result = Acknowledged::default();
+        let count = usize::from(sequence.wrapping_sub(self.first));
+        if count > self.sent {
+            // Late ones tell what was told before; others tell of what never was.
+            let is_late = count > usize::from(u16::MAX) - LATE_MAX;
+            return is_late.then_some(result);
+        }
+        for _ in 0..count {
+            let Some(segment) = self.segments.pop_front() else { break };
+            self.arrived -= usize::from(segment.fate == Fate::Arrived);
+            self.take_off(&segment, now, &mut result);
+            self.queued -= usize::from(segment.len);
+        }
+        self.first = sequence;
+        self.sent -= count;
+        self.free_chunks();
+        let mut highest = 0;
+        for (byte, start) in selective.iter().zip((1..).step_by(8)) {
+            for index in (0..8).filter(|bit| byte & (1 << bit) != 0).map(|bit| start + bit) {
+                // Bits for what was never sent mean nothing.
+                if index >= self.sent {
+                    break;
+                }
+                highest = index;
+                let segment = self.segments[index];
+                if segment.fate != Fate::Arrived {
+                    self.take_off(&segment, now, &mut result);
+                    self.segments[index].fate = Fate::Arrived;
+                    self.arrived += 1;
+                }
+            }
+        }
+        if result.is_new {
+            self.duplicates = 0;
+        } else if is_duplicate && self.sent > 0 {
+            self.duplicates += 1;
+        }
+        if highest > 0 {
+            self.find_lost(highest, &mut result);
+        } else if self.duplicates == DUPLICATES {
+            self.lose(0, &mut result);
+        }
+        Some(result)
+    }
+
+    /// A packet has arrived.
+    fn take_off(&mut self, segment: &Segment, now: u64, result: &mut Acknowledged) {
+        let len = usize::from(segment.len);
+        match segment.fate {
+            Fate::InFlight => self.in_flight -= len,
+            Fate::Lost => self.lost -= 1,
+            Fate::Arrived | Fate::Waiting => return,
+        }
+        result.bytes += len;
+        result.is_new = true;
+        let took = now.saturating_sub(segment.sent_at);
+        // It may have been an earlier transmission that arrived.
+        if segment.transmissions == 1 {
+            result.round_trip = Some(result.round_trip.map_or(took, |least| least.min(took)));
+            self.latest_acknowledged = self.latest_acknowledged.max(segment.order + 1);
+        }
+        let is_probe = segment.kind == SegmentKind::Probe && segment.transmissions == 1;
+        let whole = (len + Header::LEN, is_probe);
+        result.longest = result.longest.max(Some(whole));
+    }
+
+    /// Packets are lost if several that were sent after them have arrived.
+    fn find_lost(&mut self, highest: usize, result: &mut Acknowledged) {
+        for index in 0..highest {
+            let segment = &self.segments[index];
+            if segment.fate == Fate::InFlight
+                && segment.order + u64::from(DUPLICATES) < self.latest_acknowledged
+            {
+                self.lose(index, result);
+            }
+        }
+    }
+
+    pub(super) fn lose(&mut self, index: usize, result: &mut Acknowledged) {
+        let Some(segment) = self.segments.get_mut(index) else { return };
+        if segment.fate != Fate::InFlight {
+            return;
+        }
+        segment.fate = Fate::Lost;
+        self.lost += 1;
+        self.in_flight -= usize::from(segment.len);
+        if segment.kind == SegmentKind::Probe && segment.transmissions == 1 {
+            result.lost_probe = Some(usize::from(segment.len) + Header::LEN);
+        } else {
+            result.lost = result.lost.max(Some(segment.order));
+        }
+    }
+
+    /// Nothing came for too long: all that is under way is taken to be lost. Returns the length of a probe that
+    /// was among it.
+    pub(super) fn lose_all(&mut self) -> Option<usize> {
+        let mut result = Acknowledged::default();
+        for index in 0..self.sent {
+            self.lose(index, &mut result);
+        }
+        self.duplicates = 0;
+        result.lost_probe
+    }
+}
+
+/// A packet is lost if so many that were sent after it have arrived.
+const DUPLICATES: u32 = 3;
+/// So far behind an acknowledgement may be late; one that is farther tells of what was never sent.
+const LATE_MAX: usize = SEGMENTS_MAX;
