@@ -1,13 +1,13 @@
-"""Seeds or downloads one torrent with libtorrent until it is told to stop: TORRENT DIRECTORY PORT [HOST:PORT]..."""
+"""Seeds or downloads one torrent with libtorrent until it is told to stop: TORRENT-OR-LINK DIRECTORY PORT [HOST:PORT]..."""
 
 import json
+import os
 import signal
 import sys
 import time
 
 import libtorrent
 
-CLEARTEXT = 2  # encryption policy: never
 settings = {
     "listen_interfaces": f"0.0.0.0:{sys.argv[3]},[::]:{sys.argv[3]}",
     "enable_dht": False,
@@ -16,11 +16,17 @@ settings = {
     "enable_natpmp": False,
     "enable_incoming_utp": False,
     "enable_outgoing_utp": False,
-    "in_enc_policy": CLEARTEXT,
-    "out_enc_policy": CLEARTEXT,
     "stop_tracker_timeout": 1,
     "alert_mask": libtorrent.alert.category_t.error_notification | libtorrent.alert.category_t.tracker_notification,
 }
+settings |= json.loads(os.environ.get("LIBTORRENT_SETTINGS", "{}"))
+
+
+def encryption(peer):
+    """What of a connection is encrypted: everything, the handshake, or nothing."""
+    if peer.flags & libtorrent.peer_info.rc4_encrypted:
+        return "rc4"
+    return "handshake" if peer.flags & libtorrent.peer_info.plaintext_encrypted else "nothing"
 
 
 def main():
@@ -32,13 +38,28 @@ def main():
 
     signal.signal(signal.SIGTERM, stop)
     session = libtorrent.session(settings)
-    handle = session.add_torrent({"ti": libtorrent.torrent_info(sys.argv[1]), "save_path": sys.argv[2]})
+    if sys.argv[1].startswith("magnet:"):
+        adding = libtorrent.parse_magnet_uri(sys.argv[1])
+    else:
+        adding = libtorrent.add_torrent_params()
+        adding.ti = libtorrent.torrent_info(sys.argv[1])
+    adding.save_path = sys.argv[2]
+    handle = session.add_torrent(adding)
+    if priorities := json.loads(os.environ.get("LIBTORRENT_PRIORITIES", "[]")):
+        handle.prioritize_files(priorities)
     for peer in sys.argv[4:]:
         ip, port = peer.rsplit(":", 1)
         handle.connect_peer((ip.strip("[]"), int(port)))
+    announce_at = time.monotonic()
     while running:
         status = handle.status()
+        if settings["enable_dht"] and time.monotonic() > announce_at:
+            announce_at += 3
+            handle.force_dht_announce()
         report = {"seeding": status.is_seeding, "down": status.total_payload_download, "up": status.total_payload_upload}
+        report["finished"] = status.is_finished
+        report["ips"] = [peer.ip[0] for peer in handle.get_peer_info() if not peer.flags & peer.handshake]
+        report["peers"] = [encryption(peer) for peer in handle.get_peer_info() if not peer.flags & peer.handshake]
         print(json.dumps(report), flush=True)
         for alert in session.pop_alerts():
             print(alert.message(), flush=True)

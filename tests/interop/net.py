@@ -28,9 +28,11 @@ def _ip(namespace, *commands):
 class Network:
     """The bridge of one case, and the hosts on it."""
 
-    def __init__(self, prefix, number):
+    def __init__(self, prefix, number, base=77):
         self.prefix = prefix
         self.number = number
+        self.base = base
+        self.gateway = f"10.{base}.{number}.254"
         self.hosts = []
         self._wire = f"{prefix}-wire"
         subprocess.run(["ip", "netns", "add", self._wire], check=True)
@@ -49,8 +51,8 @@ class Network:
         _ip(self._wire, f"link add {port} type veth peer name eth0 netns {host.namespace}", f"link set {port} master br0 up")
         commands = ["link set lo up", "link set eth0 up"]
         if ipv4:
-            host.ipv4 = f"10.77.{self.number}.{number}"
-            commands += [f"addr add {host.ipv4}/24 dev eth0", f"route add default via 10.77.{self.number}.254 dev eth0"]
+            host.ipv4 = f"10.{self.base}.{self.number}.{number}"
+            commands += [f"addr add {host.ipv4}/24 dev eth0", f"route add default via {self.gateway} dev eth0"]
         else:
             # Leads nowhere, but without it glibc resolves not even "0.0.0.0" (AI_ADDRCONFIG), and remote controls get no socket.
             commands.append(f"addr add 192.0.2.{number}/32 dev lo")
@@ -63,6 +65,16 @@ class Network:
     def close(self):
         """Ends every process on the hosts, and the hosts."""
         destroy(self.prefix)
+
+
+def private_network(network, router, number):
+    """A network of its own behind a host of another one, which is its gateway. The number tells it from others there."""
+    inner = Network(f"{network.prefix}-lan{number}", network.number, network.base + number)
+    _ip(inner._wire, f"link add uplink type veth peer name eth1 netns {router.namespace}", "link set uplink master br0 up")
+    _ip(router.namespace, "link set eth1 up", f"addr add {inner.gateway}/24 dev eth1")
+    with router.inside():
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    return inner
 
 
 class Host:
@@ -91,6 +103,16 @@ class Host:
         rate = f"{int(mebibytes * 8 * 1024 * 1024)}bit"
         command = ["tc", "-n", self.namespace, "qdisc", "replace", "dev", "eth0", "root"]
         subprocess.run([*command, "tbf", "rate", rate, "burst", "128kb", "latency", "200ms"], check=True)
+
+    def lose(self, percent):
+        """Loses so many of a hundred datagrams that come to this host from now on."""
+        rules = f"""table inet loss {{
+          chain datagrams {{
+            type filter hook input priority 0; policy accept;
+            meta l4proto udp numgen random mod 100 < {percent} drop
+          }}
+        }}"""
+        subprocess.run(["ip", "netns", "exec", self.namespace, "nft", "-f", "-"], input=rules, text=True, check=True)
 
     @contextlib.contextmanager
     def inside(self):

@@ -1,8 +1,9 @@
 """Bencode and a maker of torrent files, written apart from Flotilla's own so that the two check each other."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import quote
 
 from payload import KIB
 
@@ -17,6 +18,13 @@ class Torrent:
     size: int
     piece_length: int
     pieces: bytes
+    # Clients are given this magnet link instead of the file, if there is one.
+    link: str | None = None
+
+    def by_link(self, trackers=(), peers=()):
+        """The same, known by a magnet link only. Peers are HOST:PORT."""
+        parts = [f"xt=urn:btih:{self.hex}", *(f"tr={quote(url, safe='')}" for url in trackers), *(f"x.pe={peer}" for peer in peers)]
+        return replace(self, link="magnet:?" + "&".join(parts))
 
     @property
     def hex(self):
@@ -30,14 +38,18 @@ class Torrent:
         return min(self.piece_length, self.size - index * self.piece_length)
 
 
-def make(payload, path, trackers=(), piece_length=64 * KIB):
+def make(payload, path, trackers=(), piece_length=64 * KIB, is_private=False, web_seeds=()):
     """Writes the torrent file of the payload, one tracker a tier."""
     info = {b"name": payload.name.encode(), b"piece length": piece_length, b"pieces": _pieces(payload, piece_length)}
     if payload.single:
         info[b"length"] = payload.size
     else:
         info[b"files"] = [{b"length": size, b"path": [part.encode() for part in parts]} for parts, size in payload.files]
+    if is_private:
+        info[b"private"] = 1
     torrent = {b"info": info}
+    if web_seeds:
+        torrent[b"url-list"] = [url.encode() for url in web_seeds]
     if trackers:
         torrent[b"announce"] = trackers[0].encode()
     if len(trackers) > 1:
@@ -49,9 +61,17 @@ def make(payload, path, trackers=(), piece_length=64 * KIB):
 def load(path):
     """Reads a torrent file, whoever wrote it."""
     info = decode(Path(path).read_bytes())[b"info"]
+    if b"pieces" not in info:
+        info_hash = hashlib.sha256(encode(info)).digest()[:20]
+        return Torrent(Path(path), info[b"name"].decode(), info_hash, _tree_size(info[b"file tree"]), info[b"piece length"], b"")
     size = info[b"length"] if b"length" in info else sum(file[b"length"] for file in info[b"files"])
     info_hash = hashlib.sha1(encode(info)).digest()
     return Torrent(Path(path), info[b"name"].decode(), info_hash, size, info[b"piece length"], info[b"pieces"])
+
+
+def _tree_size(tree):
+    """The bytes of all files in a file tree of version 2."""
+    return sum(entry[b"length"] if name == b"" else _tree_size(entry) for name, entry in tree.items())
 
 
 def _pieces(payload, piece_length):

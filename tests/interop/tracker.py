@@ -14,8 +14,10 @@ from urllib.parse import parse_qsl, quote_from_bytes, urlsplit
 
 import torrentfile
 from clients import Client, Flotilla
+from stage import environment
 
 PORT = 6969
+GIVES = int(os.environ.get("TRACKER_GIVES", "1000"))
 
 
 class Tracker(Client):
@@ -46,9 +48,13 @@ class OwnTracker(Tracker):
 
     program = sys.executable
 
+    # How many peers it tells each of, the seeds before others.
+    gives = 1000
+
     def start(self, host, torrents=(), secured_by=None, torrent=None):
         """`secured_by` is a PEM file of key and certificate, for HTTPS and compressed answers; `torrent` is served as well."""
-        self.launch(host, [sys.executable, __file__, PORT, *([secured_by, torrent] if secured_by else [])])
+        env = environment(self.dir) | {"TRACKER_GIVES": str(self.gives)}
+        self.launch(host, [sys.executable, __file__, PORT, *([secured_by, torrent] if secured_by else [])], env=env)
         self.stage.wait(self._listens, 10, self.name)
 
 
@@ -115,7 +121,8 @@ class _Handler(BaseHTTPRequestHandler):
         port = int(query["port"])
         if query.get("event") != "stopped":
             peers[who] = (known | ips, port, query.get("left") == "0")
-        others = [(ip, port) for other, (ips, port, _) in list(peers.items()) if other != who for ip in ips]
+        seeds_first = sorted(peers.items(), key=lambda peer: not peer[1][2])
+        others = [(ip, port) for other, (ips, port, _) in seeds_first if other != who for ip in ips][:GIVES]
         compact = {version: b"".join(ip.packed + port.to_bytes(2) for ip, port in others if ip.version == version) for version in (4, 6)}
         return {b"interval": 30, b"min interval": 5, b"peers": compact[4], b"peers6": compact[6]}
 

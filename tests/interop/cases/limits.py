@@ -39,9 +39,9 @@ def measure(stage, upload=(), download=()):
 
 @case("limit-down", [Flotilla])
 def limit_down(stage):
-    measure(stage, download=("--limit-down", "2MiB"))
+    measure(stage, download=("--limit-down", "2MiB", "--limit-local"))
 
 
 @case("limit-up", [Flotilla])
 def limit_up(stage):
-    measure(stage, upload=("--limit-up", "2MiB"))
+    measure(stage, upload=("--limit-up", "2MiB", "--limit-local"))

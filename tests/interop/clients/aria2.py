@@ -28,17 +28,20 @@ class Aria2(Client):
             "dht-file-path": self.dir / "dht.dat",
             "dht-listen-port": PORT,
             "enable-dht6": "false",
-            "enable-peer-exchange": "false",
-            "bt-enable-lpd": "false",
-            "bt-require-crypto": "false",
-            "bt-min-crypto-level": "plain",
+            "enable-peer-exchange": "true" if self.exchange else "false",
+            "bt-enable-lpd": "true" if self.lsd else "false",
+            "bt-lpd-interface": host.ip,
+            "bt-require-crypto": "false" if self.encryption in ("off", "allowed") else "true",
+            "bt-min-crypto-level": "arc4" if self.encryption == "required" else "plain",
             "disable-ipv6": "false" if host.ipv6 else "true",
             "summary-interval": 0,
             "console-log-level": "notice",
             "log-level": "info",
             "log": self.dir / "detailed log",
         }
-        self.launch(host, [self.program, "--no-conf", *(f"--{name}={value}" for name, value in options.items()), torrent.path])
+        if self.dht:
+            options["dht-entry-point"] = self.dht
+        self.launch(host, [self.program, "--no-conf", *(f"--{name}={value}" for name, value in options.items()), torrent.link or torrent.path])
 
     def is_done(self):
         keys = ["completedLength", "totalLength", "seeder", "verifiedLength", "verifyIntegrityPending"]

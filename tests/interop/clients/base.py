@@ -24,6 +24,15 @@ class Client:
     makes_empty_files = True
     speaks_ipv6 = False
     stop_signal = signal.SIGTERM
+    # Whether it encrypts what it says to peers: "off", "allowed", "required"; "plaintext": it hides the handshake only.
+    encryption = "off"
+    # Whether it talks uTP; and whether it connects over TCP, where that can be told.
+    utp = False
+    tcp = True
+    # Whether peers tell it of peers, and whether it looks for them on the local network.
+    exchange = False
+    dht = None  # HOST:PORT of a node of the DHT to begin with; without it, it takes no part
+    lsd = False
 
     def __init__(self, stage, name):
         self.stage = stage

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 
 from stage import Failed, environment
 
@@ -23,15 +24,36 @@ class Flotilla(Client):
 
     def seed(self, host, torrent, data_dir, *options):
         data = data_dir / torrent.name
-        self._run(host, "seed", data, "--torrent", torrent.path, "--port", PORT, "--json", "--no-state", *options)
+        self._run(host, "seed", data, "--torrent", torrent.path, "--port", PORT, "--json", "--no-state", *self._finding(), *options)
         self.serve()
 
     def fetch(self, host, torrent, directory, peers=(), *options, then=("--seed",), state=("--no-state",)):
         """`torrent` may be a URL. `then` is empty for a download that ends when it is complete."""
         peers = [part for peer in peers for part in ("--peer", peer)]
-        source = torrent if isinstance(torrent, str) else torrent.path
-        self._run(host, "get", source, "-o", directory, "--port", PORT, "--json", *peers, *then, *state, *options)
+        source = torrent if isinstance(torrent, str) else torrent.link or torrent.path
+        self._run(host, "get", source, "-o", directory, "--port", PORT, "--json", *peers, *then, *state, *self._finding(), *options)
         self.expected_end = not then
+
+    def _finding(self):
+        """Options that leave it no way to find peers but those that the case is about, and trackers."""
+        ways = [option for option, is_on in (("--no-pex", self.exchange), ("--no-lsd", self.lsd)) if not is_on]
+        return [*ways, *(("--dht-node", self.dht) if self.dht else ("--no-dht",))]
+
+    def peer_ips(self):
+        """Whom it is connected to, or was."""
+        return {event["addr"].rsplit(":", 1)[0].strip("[]") for event in self.events("peer_connected")}
+
+    def be_node(self, host, *options):
+        """Is a node of the DHT."""
+        self._run(host, "dht", "--port", PORT, "--json", "--no-state", *(("--boot", self.dht) if self.dht else ("--no-boot",)), *options)
+
+    def ask_dht(self, host, *question):
+        """The lines of the answer to a question to the DHT."""
+        options = ("--port", 7000, "--boot", self.dht, "--no-state")
+        done = subprocess.run(host.command([self.stage.flotilla, "dht", *question, *options]), capture_output=True, text=True, timeout=60, env=environment(self.dir))
+        if done.returncode != 0:
+            raise Failed(f"flotilla dht {question[0]}: {done.stderr.strip()}")
+        return done.stdout.splitlines()
 
     def track(self, host, address):
         """Is a tracker over HTTP and UDP."""

@@ -17,7 +17,7 @@ Session\\DHTEnabled=false
 Session\\PeXEnabled=false
 Session\\LSDEnabled=false
 Session\\BTProtocol=TCP
-Session\\Encryption=2
+Session\\Encryption={{encryption}}
 Session\\QueueingSystemEnabled=false
 
 [Network]
@@ -44,7 +44,8 @@ class Qbittorrent(Client):
     def fetch(self, host, torrent, directory, peers=()):
         config = self.dir / "qBittorrent" / "config" / "qBittorrent.conf"
         config.parent.mkdir(parents=True, exist_ok=True)
-        config.write_text(SETTINGS)
+        encryption = {"off": 2, "allowed": 0, "required": 1}[self.encryption]
+        config.write_text(SETTINGS.format(encryption=encryption))
         self.launch(host, [self.program, f"--profile={self.dir}"])
         self.stage.wait(lambda: self._add(torrent, directory), 20, f"{self.name} to take the torrent")
         self.stage.wait(self._torrents, 10, f"{self.name} to list the torrent")
@@ -54,6 +55,11 @@ class Qbittorrent(Client):
     def is_done(self):
         return [torrent["state"] in ("uploading", "stalledUP") for torrent in self._torrents()] == [True]
 
+    def are_peers_encrypted(self):
+        """What it says of each of its peers."""
+        peers = [self.request(f"{API}/sync/torrentPeers?hash={torrent['hash']}") for torrent in self._torrents()]
+        return ["E" in peer["flags"].split() for answer in peers if answer for peer in json.loads(answer)["peers"].values()]
+
     def _torrents(self):
         answer = self.request(f"{API}/torrents/info")
         return json.loads(answer) if answer else []
@@ -62,8 +68,11 @@ class Qbittorrent(Client):
         boundary = uuid.uuid4().hex
         parts = [
             f'--{boundary}\r\nContent-Disposition: form-data; name="savepath"\r\n\r\n{directory}\r\n'.encode(),
-            f'--{boundary}\r\nContent-Disposition: form-data; name="torrents"; filename="a.torrent"\r\n'.encode(),
-            b"Content-Type: application/x-bittorrent\r\n\r\n" + torrent.path.read_bytes() + b"\r\n",
-            f"--{boundary}--\r\n".encode(),
         ]
+        if torrent.link:
+            parts.append(f'--{boundary}\r\nContent-Disposition: form-data; name="urls"\r\n\r\n{torrent.link}\r\n'.encode())
+        else:
+            parts.append(f'--{boundary}\r\nContent-Disposition: form-data; name="torrents"; filename="a.torrent"\r\n'.encode())
+            parts.append(b"Content-Type: application/x-bittorrent\r\n\r\n" + torrent.path.read_bytes() + b"\r\n")
+        parts.append(f"--{boundary}--\r\n".encode())
         return self.request(f"{API}/torrents/add", b"".join(parts), {"Content-Type": f"multipart/form-data; boundary={boundary}"})

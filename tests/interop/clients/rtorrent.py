@@ -7,6 +7,14 @@ import xmlrpc.client
 from .base import PORT, Client
 
 
+ENCRYPTION = {
+    "off": "none",
+    "allowed": "allow_incoming,enable_retry",
+    "required": "allow_incoming,try_outgoing,require,require_RC4",
+    "plaintext": "allow_incoming,try_outgoing,require,prefer_plaintext",
+}
+
+
 class Rtorrent(Client):
     program = "rtorrent"
     package = "rtorrent"
@@ -27,18 +35,27 @@ class Rtorrent(Client):
             "network.port_random.set": "no",
             "dht.mode.set": "disable",
             "protocol.pex.set": "no",
-            "protocol.encryption.set": "none",
             "trackers.use_udp.set": "yes",
         }
         options = [f"-o{name}={value}" for name, value in options.items()]
         self.launch(host, [self.program, "-n", "-d", directory, "-s", self.dir / "session", *options])
-        self.stage.wait(lambda: self._call("load.start", "", str(torrent.path)) == 0, 10, f"{self.name} to take the torrent")
+        # Not an option: those are cut at commas.
+        encrypt = ["", *ENCRYPTION[self.encryption].split(",")]
+        self.stage.wait(lambda: self._call("protocol.encryption.set", *encrypt) == 0, 10, f"{self.name} to take the settings")
+        self.stage.wait(lambda: self._call("load.start", "", torrent.link or str(torrent.path)) == 0, 10, f"{self.name} to take the torrent")
         self.stage.wait(self._is_open, 10, f"{self.name} to start the torrent")
         for peer in peers:
             self._call("add_peer", torrent.hex.upper(), peer)
 
     def is_done(self):
-        return self._call("d.complete", self.torrent.hex.upper()) == 1 and self._is_open()
+        # What it gets first by a magnet link, the metadata, is a download of its own to it.
+        is_whole = self._call("d.complete", self.torrent.hex.upper()) == 1 and self._call("d.is_meta", self.torrent.hex.upper()) == 0
+        return is_whole and self._is_open()
+
+    def are_peers_encrypted(self):
+        """What it says of each of its peers."""
+        peers = self._call("p.multicall", self.torrent.hex.upper(), "", "p.is_encrypted=")
+        return [is_encrypted == 1 for (is_encrypted,) in peers or []]
 
     def _is_open(self):
         return self._call("d.is_active", self.torrent.hex.upper()) == 1

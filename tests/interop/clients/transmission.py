@@ -29,25 +29,32 @@ class Transmission(Client):
             "rpc-bind-address": "127.0.0.1",
             "rpc-port": 9091,
             "rpc-authentication-required": False,
-            "dht-enabled": False,
-            "pex-enabled": False,
-            "lpd-enabled": False,
-            "utp-enabled": False,
+            "dht-enabled": bool(self.dht),
+            "pex-enabled": self.exchange,
+            "lpd-enabled": self.lsd,
+            "utp-enabled": self.utp,
             "port-forwarding-enabled": False,
-            "encryption": 0,
+            "encryption": {"off": 0, "allowed": 1, "required": 2}[self.encryption],
             "upload-slots-per-torrent": 8,
             "download-queue-enabled": False,
             "preallocation": 0,
         }
         (self.dir / "settings.json").write_text(json.dumps(settings))
+        if self.dht:
+            (self.dir / "dht.bootstrap").write_text(self.dht.replace(":", " ") + "\n")
         self.launch(host, [self.program, "--foreground", "--config-dir", self.dir, "--log-info"])
-        metainfo = base64.b64encode(torrent.path.read_bytes()).decode()
-        adding = {"metainfo": metainfo, "download-dir": str(directory)}
+        metainfo = {"metainfo": base64.b64encode(torrent.path.read_bytes()).decode()}
+        adding = ({"filename": torrent.link} if torrent.link else metainfo) | {"download-dir": str(directory)}
         self.stage.wait(lambda: self._call("torrent-add", adding), 10, f"{self.name} to take the torrent")
 
     def is_done(self):
         answer = self._call("torrent-get", {"fields": ["percentDone", "status"]})
         return bool(answer) and [(t["percentDone"], t["status"]) for t in answer["torrents"]] == [(1, SEEDING)]
+
+    def are_peers_encrypted(self):
+        """What it says of each of its peers."""
+        answer = self._call("torrent-get", {"fields": ["peers"]})
+        return [peer["isEncrypted"] for torrent in answer["torrents"] for peer in torrent["peers"]] if answer else []
 
     def _call(self, method, arguments):
         body = json.dumps({"method": method, "arguments": arguments}).encode()

@@ -1,0 +1,104 @@
+"""The DHT as the only road to peers: ours and others' nodes, in one network without a tracker."""
+
+import payload
+import torrentfile
+from casebook import case
+from clients import Aria2, Flotilla, Libtorrent, Transmission
+from clients.base import PORT
+from stage import Failed
+
+MEBIBYTES = 4
+SECONDS = 100  # Transmission and aria2 take their time
+MANY = 10  # with fewer nodes Transmission takes the DHT for broken, and tells nobody anything
+
+
+def network(stage, nodes=4):
+    """Some nodes of ours. Returns where to begin."""
+    hosts = [stage.host(f"node{number}") for number in range(nodes)]
+    start = hosts[0].address(PORT)
+    for number, host in enumerate(hosts):
+        node = stage.client(Flotilla, f"node{number}")
+        node.dht = start if number else None
+        node.be_node(host)
+    return start
+
+
+def transfer(stage, start, from_kind, to_kind, link=False):
+    """One seeds, one fetches, and only the DHT knows both."""
+    files = payload.single(stage.folder("original"), MEBIBYTES)
+    torrent = torrentfile.make(files, stage.dir / "a.torrent")
+    seed, leech = stage.client(from_kind, "seed"), stage.client(to_kind, "leech")
+    seed.dht = leech.dht = start
+    seed.seed(stage.host("seed"), torrent, files.parent)
+    if link:
+        torrent.link = f"magnet:?xt=urn:btih:{torrent.hex}"
+    target = stage.folder("download")
+    leech.fetch(stage.host("leech"), torrent, target)
+    stage.wait(leech.is_done, SECONDS, f"{leech.name} to have everything")
+    stage.finish()
+    stage.compare(files, target, leech)
+
+
+@case("dht-ourselves", [Flotilla], 60)
+def ourselves(stage):
+    transfer(stage, network(stage), Flotilla, Flotilla)
+
+
+@case("dht-ourselves-magnet", [Flotilla], 60)
+def ourselves_magnet(stage):
+    transfer(stage, network(stage), Flotilla, Flotilla, link=True)
+
+
+@case("dht-libtorrent-seeds", [Flotilla, Libtorrent], SECONDS + 20)
+def libtorrent_seeds(stage):
+    transfer(stage, network(stage), Libtorrent, Flotilla)
+
+
+@case("dht-libtorrent-leeches", [Flotilla, Libtorrent], SECONDS + 20)
+def libtorrent_leeches(stage):
+    transfer(stage, network(stage), Flotilla, Libtorrent, link=True)
+
+
+@case("dht-transmission-seeds", [Flotilla, Transmission], SECONDS + 20)
+def transmission_seeds(stage):
+    transfer(stage, network(stage, MANY), Transmission, Flotilla)
+
+
+@case("dht-transmission-leeches", [Flotilla, Transmission], SECONDS + 20)
+def transmission_leeches(stage):
+    transfer(stage, network(stage, MANY), Flotilla, Transmission, link=True)
+
+
+@case("dht-aria2-seeds", [Flotilla, Aria2], SECONDS + 20)
+def aria2_seeds(stage):
+    transfer(stage, network(stage), Aria2, Flotilla)
+
+
+@case("dht-aria2-leeches", [Flotilla, Aria2], SECONDS + 20)
+def aria2_leeches(stage):
+    transfer(stage, network(stage), Flotilla, Aria2, link=True)
+
+
+@case("dht-questions", [Flotilla], 90)
+def questions(stage):
+    """What `flotilla dht` puts, gets, announces and samples."""
+    start = network(stage)
+    asker, here = stage.client(Flotilla, "asker"), stage.host("asker")
+    asker.dht = start
+    (target,) = asker.ask_dht(here, "put", "hello, world")
+    if (answer := asker.ask_dht(here, "get", target)) != ["hello, world"]:
+        raise Failed(f"got {answer}")
+    secret = stage.dir / "secret"
+    secret.write_text("11" * 32 + "\n")
+    for value in ("first", "second"):
+        (key,) = asker.ask_dht(here, "put", value, "--key", secret, "--salt", "s")
+    if (answer := asker.ask_dht(here, "get", key, "--salt", "s")) != ["second"]:
+        raise Failed(f"got {answer}")
+    hash = "ab" * 20
+    asker.ask_dht(here, "peers", hash, "--announce")
+    other = stage.host("other")
+    if (answer := asker.ask_dht(other, "peers", hash)) != [here.address(7000)]:
+        raise Failed(f"found {answer}")
+    if (answer := set(asker.ask_dht(other, "sample", hash))) != {hash}:
+        raise Failed(f"sampled {answer}")
+    stage.finish()
