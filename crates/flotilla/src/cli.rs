@@ -197,7 +197,7 @@ pub(crate) struct Ways {
     /// Use this network interface only, such as tun0
     #[arg(long, value_name = "NAME")]
     pub(crate) interface: Option<String>,
-    /// Go through this proxy, and let nothing out beside it: socks5://[USER:PASSWORD@]HOST:PORT or http://…
+    /// Go through this proxy, and let nothing out beside it: `socks5://USER:PASSWORD@HOST:PORT` or `http://…`
     ///
     /// SOCKS5 carries datagrams as well, if the proxy supports UDP ASSOCIATE: for uTP, DHT and UDP trackers. HTTP
     /// carries none. Peers cannot connect to us. USER:PASSWORD may also stand in the environment, as
