@@ -3,7 +3,7 @@
 import payload
 import torrentfile
 from casebook import case
-from clients import Aria2, Flotilla, Libtorrent, Transmission
+from clients import Aria2, Flotilla, Libtorrent, Rtorrent, Transmission
 from clients.base import PORT
 from stage import Failed
 
@@ -51,7 +51,7 @@ def ourselves_magnet(stage):
 
 @case("dht-libtorrent-seeds", [Flotilla, Libtorrent], SECONDS + 20)
 def libtorrent_seeds(stage):
-    transfer(stage, network(stage), Libtorrent, Flotilla)
+    transfer(stage, network(stage), Libtorrent, Flotilla, link=True)
 
 
 @case("dht-libtorrent-leeches", [Flotilla, Libtorrent], SECONDS + 20)
@@ -61,7 +61,7 @@ def libtorrent_leeches(stage):
 
 @case("dht-transmission-seeds", [Flotilla, Transmission], SECONDS + 20)
 def transmission_seeds(stage):
-    transfer(stage, network(stage, MANY), Transmission, Flotilla)
+    transfer(stage, network(stage, MANY), Transmission, Flotilla, link=True)
 
 
 @case("dht-transmission-leeches", [Flotilla, Transmission], SECONDS + 20)
@@ -69,9 +69,14 @@ def transmission_leeches(stage):
     transfer(stage, network(stage, MANY), Flotilla, Transmission, link=True)
 
 
+@case("dht-rtorrent-seeds", [Flotilla, Rtorrent], SECONDS + 20)
+def rtorrent_seeds(stage):
+    transfer(stage, network(stage), Rtorrent, Flotilla, link=True)
+
+
 @case("dht-aria2-seeds", [Flotilla, Aria2], SECONDS + 20)
 def aria2_seeds(stage):
-    transfer(stage, network(stage), Aria2, Flotilla)
+    transfer(stage, network(stage), Aria2, Flotilla, link=True)
 
 
 @case("dht-aria2-leeches", [Flotilla, Aria2], SECONDS + 20)

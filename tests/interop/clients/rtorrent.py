@@ -33,7 +33,8 @@ class Rtorrent(Client):
             "network.scgi.open_local": self.dir / "scgi",
             "network.port_range.set": f"{PORT}-{PORT}",
             "network.port_random.set": "no",
-            "dht.mode.set": "disable",
+            "dht.mode.set": "on" if self.dht else "disable",
+            "dht.port.set": PORT,
             "protocol.pex.set": "no",
             "trackers.use_udp.set": "yes",
         }
@@ -44,6 +45,8 @@ class Rtorrent(Client):
         self.stage.wait(lambda: self._call("protocol.encryption.set", *encrypt) == 0, 10, f"{self.name} to take the settings")
         self.stage.wait(lambda: self._call("load.start", "", torrent.link or str(torrent.path)) == 0, 10, f"{self.name} to take the torrent")
         self.stage.wait(self._is_open, 10, f"{self.name} to start the torrent")
+        if self.dht:
+            self.stage.wait(lambda: self._call("dht.add_node", "", self.dht) == 0, 10, f"{self.name} to take a node of the DHT")
         for peer in peers:
             self._call("add_peer", torrent.hex.upper(), peer)
 
