@@ -78,7 +78,7 @@ impl HolepunchMessage {
             _ => None,
         }?;
         let (port, rest) = rest.split_first_chunk()?;
-        let addr = SocketAddr::new(ip, u16::from_be_bytes(*port));
+        let addr = SocketAddr::new(ip.to_canonical(), u16::from_be_bytes(*port));
         match kind {
             RENDEZVOUS => Some(Self::Rendezvous(addr)),
             CONNECT => Some(Self::Connect(addr)),
@@ -141,6 +141,17 @@ mod tests {
         for message in all() {
             assert_eq!(HolepunchMessage::decode(&message.encode()), Ok(message));
         }
+    }
+
+    #[test]
+    fn an_ipv4_address_in_the_form_of_ipv6_is_the_ipv4_address() {
+        let mapped = "[::ffff:10.0.0.1]:6881".parse::<SocketAddr>().expect("valid");
+        let mut payload = vec![RENDEZVOUS, IPV6];
+        let IpAddr::V6(ip) = mapped.ip() else { panic!("{mapped} is IPv6") };
+        payload.extend_from_slice(&ip.octets());
+        payload.extend_from_slice(&6881u16.to_be_bytes());
+        let addr = "10.0.0.1:6881".parse().expect("valid");
+        assert_eq!(HolepunchMessage::decode(&payload), Ok(HolepunchMessage::Rendezvous(addr)));
     }
 
     #[test]
