@@ -190,14 +190,13 @@ table ip box {
 
 @case("holepunch", [Flotilla, Box], 90)
 def holepunch(stage):
-    """Two behind routers that let nobody in meet, because a third that is connected to both introduces them."""
-    files, torrent, tracker = told_of_one(stage, stage.dir)
+    """Two behind routers that let nobody in meet, because a third that is connected to both introduces them. Nobody has anything."""
+    _, torrent, tracker = told_of_one(stage, stage.dir)
     at = stage.host("relay")
     relay = stage.client(Flotilla, "relay")
     relay.exchange = True
-    relay.seed(at, torrent, files.parent)
-    at.limit(0.1)
-    stage.wait(lambda: tracker.scrape(torrent) == (1, 0), 20, "the relay to announce itself")
+    relay.fetch(at, torrent, stage.folder("nothing"), [])
+    stage.wait(lambda: tracker.scrape(torrent) == (0, 1), 20, "the relay to announce itself")
     boxes = [stage.client(Box, name) for name in ("home", "away")]
     for number, box in enumerate(boxes, 1):
         box.start(stage, number, ["none"])
