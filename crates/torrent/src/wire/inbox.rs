@@ -242,6 +242,30 @@ mod tests {
     }
 
     #[test]
+    fn a_read_may_end_behind_the_prefix_of_any_message_that_is_not_too_long() {
+        let limits = MessageLimits::default();
+        for kind in 0..25 {
+            for len in (1..400_000_u32).step_by(9973) {
+                let whole = [&len.to_be_bytes()[..], &[kind]].concat();
+                let (prefix, first) = whole.split_at(PREFIX_LEN);
+                let at_once = Inbox::new(limits).received(0, whole.clone().into(), &mut Vec::new());
+                let mut inbox = Inbox::new(limits);
+                let in_two = inbox
+                    .received(0, Bytes::copy_from_slice(prefix), &mut Vec::new())
+                    .and_then(|()| {
+                        let pending = inbox.pending_mut();
+                        pending[..1].copy_from_slice(first);
+                        inbox.received(1, Bytes::new(), &mut Vec::new())
+                    });
+                // Too long for its kind alone is seen when all of it is here.
+                if at_once.is_ok() && len > 1 {
+                    assert_eq!(in_two, Ok(()), "kind {kind}, {len} bytes");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_short_message_is_malformed() {
         for bytes in [
             &[0, 0, 0, 1, 4][..],

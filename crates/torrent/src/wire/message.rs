@@ -111,6 +111,7 @@ impl MessageLimits {
                 .bitfield_len
                 .max(self.extended_len.saturating_add(1))
                 .max(self.piece_data_len.saturating_add(8))
+                .max(HASHES_LEN_MAX)
                 .max(UNKNOWN_LEN_MAX),
         };
         if payload <= longest { Ok(()) } else { Err(PeerFault::OversizeMessage) }
