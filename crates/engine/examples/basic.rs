@@ -13,7 +13,10 @@ use torrent::metainfo::Metainfo;
 fn main() -> Result<(), Box<dyn Error>> {
     let file = std::env::args_os().nth(1).ok_or("name a torrent: basic FILE.torrent")?;
     let metainfo = Metainfo::parse(&std::fs::read(file)?)?;
-    let session = Session::start(SessionConfig::default())?;
+    let mut config = SessionConfig::default();
+    // `BIND=127.0.0.1` keeps it on this machine.
+    config.listen.bind = std::env::var("BIND").ok().map(|ip| ip.parse()).transpose()?;
+    let session = Session::start(config)?;
     let events = session.subscribe()?;
     session.add(metainfo, AddOptions { dir: ".".into(), ..AddOptions::default() })?;
     for event in events {

@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
+use std::net::AddrParseError;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -123,7 +124,10 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
 }
 
 fn config(arguments: &Arguments) -> Result<SessionConfig, String> {
-    let listen = ListenConfig { ports: vec![arguments.port..=arguments.port], bind: None };
+    // `BIND=127.0.0.1` keeps it on this machine.
+    let bind = std::env::var("BIND").ok().map(|ip| ip.parse()).transpose();
+    let bind = bind.map_err(|error: AddrParseError| format!("BIND: {error}"))?;
+    let listen = ListenConfig { ports: vec![arguments.port..=arguments.port], bind };
     let mut config = SessionConfig { listen, ..SessionConfig::default() };
     for option in &arguments.options {
         let (name, value) = option

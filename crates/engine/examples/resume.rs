@@ -22,7 +22,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     resume_file.push(".resume");
 
     let metainfo = Metainfo::parse(&std::fs::read(file)?)?;
-    let listen = ListenConfig { ports: vec![6881..=6999, 0..=0], bind: None };
+    // `BIND=127.0.0.1` keeps it on this machine.
+    let bind = std::env::var("BIND").ok().map(|ip| ip.parse()).transpose()?;
+    let listen = ListenConfig { ports: vec![6881..=6999, 0..=0], bind };
     let session = Session::start(SessionConfig { listen, ..SessionConfig::default() })?;
     let events = session.subscribe()?;
     let options = AddOptions {

@@ -17,7 +17,10 @@ use torrent::metainfo::Metainfo;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let file = env::args().nth(1).unwrap_or_else(|| "a.legal.torrent".to_owned());
-    let session = Session::start(SessionConfig::default())?;
+    let mut config = SessionConfig::default();
+    // `BIND=127.0.0.1` keeps it on this machine.
+    config.listen.bind = env::var("BIND").ok().map(|ip| ip.parse()).transpose()?;
+    let session = Session::start(config)?;
     let torrent = session.add(Metainfo::parse(&fs::read(file)?)?, AddOptions::default())?;
     let checked = torrent.clone();
     thread::spawn(move || check(&checked));

@@ -17,13 +17,14 @@ use torrent::{Bitfield, PieceIndex};
 use crate::disk::{
     Crew, DiskError, FileStamp, PieceState, Scratch, Storage, batch_len, check_batch,
 };
+use crate::disk_pools::DiskPools;
 use crate::engine::{Engine, all_pieces};
 use crate::event::EventKind;
 use crate::parting::DisconnectReason;
 use crate::resume::{ResumeRecord, trusted};
 use crate::settings::CheckOptions;
 use crate::status_word::StatusWord;
-use crate::task::{Check, DiskPools, Stage, Task, TaskId};
+use crate::task::{Check, Stage, Task, TaskId};
 
 /// What a torrent begins with, found on a disk thread.
 #[derive(Debug)]

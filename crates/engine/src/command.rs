@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
 
 use reactor::Reactor;
 use torrent::Bitfield;
@@ -515,9 +516,15 @@ impl Engine {
         self.remember_options(id, reactor);
     }
 
-    /// Ends everything in order; `done` hears when it is.
-    pub(crate) fn stop_all(&mut self, done: Sender<()>, reactor: &mut Reactor<Self>) {
+    /// Ends everything in order; `done` hears when it is. Trackers and the router have so long to hear of it.
+    pub(crate) fn stop_all(
+        &mut self,
+        patience: Duration,
+        done: Sender<()>,
+        reactor: &mut Reactor<Self>,
+    ) {
         self.is_stopping = true;
+        self.begin_unmapping();
         let ids: Vec<TaskId> = self.tasks.keys().copied().collect();
         for id in ids {
             if let Some(task) = self.tasks.get_mut(&id)
@@ -537,23 +544,34 @@ impl Engine {
             self.save_if_changed(id, reactor);
             self.state_changed(id, reactor);
         }
-        self.stop_when_quiet(done, reactor);
+        self.stop_when_quiet(reactor.now().checked_add(patience), done, reactor);
     }
 
-    fn stop_when_quiet(&mut self, done: Sender<()>, reactor: &mut Reactor<Self>) {
+    /// `give_up_at` is when those elsewhere are waited for no more; what is to be written always is.
+    fn stop_when_quiet(
+        &mut self,
+        give_up_at: Option<Instant>,
+        done: Sender<()>,
+        reactor: &mut Reactor<Self>,
+    ) {
         self.write_if_gathered(reactor);
-        // What threads of checks are at is of no interest any more, should it ever come to an end.
-        let lookups = self.dht.as_ref().map_or(0, |dht| dht.lookups);
-        let is_busy = reactor.offloaded_count() > self.check_jobs + lookups
-            || self.activity.is_announcing()
-            || !self.writes.is_idle();
-        if !is_busy {
+        let now = reactor.now();
+        // Whatever threads of checks still find, and where a name leads to, nobody wants to know any more.
+        let is_writing =
+            reactor.offloaded_count() > self.check_jobs + self.lookups || !self.writes.is_idle();
+        let is_leaving = self.activity.is_announcing() || self.is_unmapping();
+        let has_patience = give_up_at.is_none_or(|at| now < at);
+        if !is_writing && !(is_leaving && has_patience) {
+            if is_leaving {
+                tracing::warn!("not all trackers, or the router, could be told that we stop");
+            }
             // Whoever asked may have lost patience.
             done.send(()).ok();
             return;
         }
-        let soon = reactor.now() + std::time::Duration::from_millis(10);
-        reactor.add_timer(soon, move |engine, reactor| engine.stop_when_quiet(done, reactor));
+        reactor.add_timer(now + LOOK_AGAIN_AFTER, move |engine, reactor| {
+            engine.stop_when_quiet(give_up_at, done, reactor);
+        });
     }
 }
 
@@ -568,5 +586,7 @@ fn first_flags(options: &AddOptions) -> StatusWord {
     told.fold(StatusWord::QUEUED, StatusWord::with)
 }
 
+/// While the session ends, how often it is looked whether all is done.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 /// The flags of a torrent that does something, or will.
 pub(crate) const ACTIVE: StatusWord = StatusWord::STARTED.with(StatusWord::START_AFTER_CHECK);

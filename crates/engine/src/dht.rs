@@ -91,8 +91,6 @@ pub(crate) struct Dht {
     /// When to look up the boot nodes' names again if no node is known, and how long to wait after that.
     boot_at: Instant,
     boot_wait: Duration,
-    /// How many names are being looked up: nobody has to wait for that.
-    pub(crate) lookups: usize,
     save_at: Instant,
 }
 
@@ -170,7 +168,6 @@ impl Engine {
             is_bootstrapped: false,
             boot_at: now,
             boot_wait: BOOT_WAIT,
-            lookups: 0,
             save_at: now + SAVE_FIRST,
         }));
     }
@@ -278,11 +275,8 @@ impl Engine {
             return;
         }
         let name = host.to_owned();
-        let Some(dht) = &mut self.dht else { return };
-        dht.lookups += 1;
         self.resolve(host, port, reactor, move |found, engine, reactor| {
             let Some(dht) = &mut engine.dht else { return };
-            dht.lookups -= 1;
             match found {
                 Ok(addrs) => dht.node.add_boot_nodes(reactor.now(), &addrs),
                 Err(error) => tracing::debug!(name, %error, "a boot node cannot be looked up"),

@@ -1,50 +1,43 @@
 //! All state of a session, owned by its one thread.
 //!
-//! The files beside this one add to [`Engine`] by what they do: `activity` looks after those that are
-//! awake, `dial` opens connections, `swarm` carries out what the brains
-//! ask for, `dht` finds peers without trackers, `check` looks at what is on disk, `tracker` announces, `save` remembers, `listen` takes
-//! in who comes.
+//! The files beside this one add to [`Engine`] by what they do: `command` is what handles ask for, `activity` looks
+//! after those that are awake, `dial` opens connections, `listen` takes in who comes, `connections` says who may and
+//! what follows when they end, `swarm` carries out what the brains ask for, `dht` finds peers without trackers, `check`
+//! looks at what is on disk, `tracker` announces, `save` remembers, `tell` says what happens.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use bytes::Bytes;
-use reactor::{Closed, PoolKey, PoolOptions, Reactor, Reason, TimerId, Token};
+use reactor::{Reactor, TimerId, Token};
 use torrent::metainfo::create::Format;
 use torrent::mse::SkeyTable;
 use torrent::rate::TokenBucket;
-use torrent::swarm::{Direction, Ending, NewPeer, PeerKey, Refused, Swarm, SwarmConfig};
-use torrent::wire::{Handshake, Reserved};
-use torrent::{
-    Bitfield, ExternalIp, InfoHash, InfoHashV2, InfoHashes, PeerFault, PeerId, PieceIndex, Rng,
-    Witness,
-};
+use torrent::swarm::{PeerKey, Swarm, SwarmConfig};
+use torrent::{Bitfield, ExternalIp, InfoHash, PeerId, PieceIndex, Rng, Witness};
 
 use crate::activity::Activity;
 use crate::buffer::{Buffer, BufferPool};
-use crate::check_queue::{CheckQueue, DiskId, DiskTraits};
+use crate::check_queue::{CheckQueue, DiskId};
 use crate::command::ACTIVE;
 use crate::dht::Dht;
-use crate::dial::Road;
 use crate::disk::{Crew, Disk, Disks, FilePool};
+use crate::disk_pools::DiskPools;
 use crate::encryption::KeyBudget;
-use crate::event::{EventKind, EventMask, FilterPoint, Packet, Publisher, Severity};
+use crate::event::{EventKind, Publisher};
 use crate::http::Http;
 use crate::lsd::Lsd;
 use crate::nat::Nat;
-use crate::parting::{DisconnectReason, Parted};
+use crate::parting::DisconnectReason;
 use crate::proxy::Proxy;
 use crate::rate_class::LocalNetwork;
 use crate::restore::Loads;
 use crate::resume::ResumeStore;
-use crate::room::least_useful;
 use crate::save::Writes;
 use crate::schedule::ScheduledLimits;
 use crate::settings::{SEEDING_POLICY, SessionConfig};
-use crate::task::{DiskPools, Failure, Stage, Task, TaskId, piece_priorities};
+use crate::task::{Failure, Stage, Task, TaskId, piece_priorities};
 use crate::tracker::UdpExchange;
 use crate::utp::Utp;
 use crate::web_seed::WebSeeds;
@@ -65,7 +58,7 @@ pub(crate) struct Engine {
     next_task: u64,
     pub(crate) subscribers: Publisher,
     /// The files that are open on each disk.
-    files: BTreeMap<DiskId, Arc<FilePool>>,
+    pub(crate) files: BTreeMap<DiskId, Arc<FilePool>>,
     pub(crate) store: Option<Arc<ResumeStore>>,
     /// Made when first needed.
     pub(crate) http: Option<Http>,
@@ -82,6 +75,8 @@ pub(crate) struct Engine {
     /// What others say about where we are.
     pub(crate) external: ExternalIp,
     pub(crate) udp_exchanges: Vec<UdpExchange>,
+    /// Names that are being looked up.
+    pub(crate) lookups: usize,
     /// Once we listen, unless it is off.
     pub(crate) dht: Option<Box<Dht>>,
     /// Every connection, incoming and outgoing.
@@ -164,6 +159,7 @@ impl Engine {
             utp: None,
             external: ExternalIp::default(),
             udp_exchanges: Vec::new(),
+            lookups: 0,
             dht: None,
             connections: BTreeSet::new(),
             incoming: BTreeMap::new(),
@@ -265,306 +261,6 @@ impl Engine {
         self.tell(None, &EventKind::ExternalAddress { ip });
     }
 
-    /// Who we are, and for which torrent: what a connection begins with. It is told as sent.
-    pub(crate) fn greeting(&self, addr: SocketAddr, info_hash: InfoHash) -> [u8; Handshake::LEN] {
-        let ours = Reserved::ours();
-        let ours = if self.names(info_hash).v2.is_some() { ours.with_v2() } else { ours };
-        let has_dht = self.dht.is_some() && !self.is_private(info_hash);
-        let reserved = if has_dht { ours.with_dht() } else { ours };
-        let ours = Handshake { reserved, info_hash, peer_id: self.peer_id };
-        self.tell_packet(Some(info_hash), addr, || Packet::Handshake(ours), true);
-        self.tell_written(Some(info_hash), addr, Handshake::LEN);
-        ours.encode()
-    }
-
-    fn is_private(&self, info_hash: InfoHash) -> bool {
-        let task = self.by_hash.get(&info_hash).and_then(|id| self.tasks.get(id));
-        task.is_some_and(|task| task.metainfo.is_private())
-    }
-
-    /// Says who we are, and for which torrent.
-    ///
-    /// # Errors
-    /// If the connection is over.
-    pub(crate) fn greet(
-        &self,
-        token: Token,
-        addr: SocketAddr,
-        info_hash: InfoHash,
-        reactor: &mut Reactor<Self>,
-    ) -> Result<(), Closed> {
-        let greeting = self.greeting(addr, info_hash);
-        reactor.write(token, Bytes::copy_from_slice(&greeting)).map(drop)
-    }
-
-    /// The disk that a folder is on, with threads of its own: should it hang, others do not.
-    pub(crate) fn disk_of(&mut self, dir: &Path, reactor: &mut Reactor<Self>) -> DiskPools {
-        let now = reactor.now();
-        if now.saturating_duration_since(self.disks.1) >= MOUNTS_FRESH {
-            self.disks = (Disks::now(), now);
-        }
-        let disk = self.disks.0.disk_of(dir);
-        if let Some(&known) = self.disk_pools.get(&disk) {
-            return known;
-        }
-        let number = disk.number();
-        let check = &self.config.check;
-        let threads = Crew::threads(check.threads);
-        let pools = DiskPools {
-            data: PoolKey(number << 1),
-            check: PoolKey(number << 1 | 1),
-            traits: DiskTraits {
-                id: DiskId(number),
-                is_rotational: disk.is_rotational(),
-                batches_max: threads.saturating_mul(2),
-            },
-        };
-        let data_threads = self.config.disk_threads.max(1);
-        let data = PoolOptions {
-            threads: data_threads,
-            patience: DATA_PATIENCE,
-            ..PoolOptions::default()
-        };
-        reactor.set_pool(pools.data, data);
-        let nice = if check.low_priority { NICE_MAX } else { 0 };
-        let idle_io = check.low_priority;
-        // What it finds after the end nobody wants to know.
-        let patience = Duration::ZERO;
-        reactor.set_pool(pools.check, PoolOptions { threads, nice, idle_io, patience });
-        self.disk_pools.insert(disk, pools);
-        pools
-    }
-
-    /// The files that are open on a disk.
-    pub(crate) fn files_of(&mut self, disk: DiskId) -> Arc<FilePool> {
-        if let Some(files) = self.files.get(&disk) {
-            return Arc::clone(files);
-        }
-        let first = self.files.values().next();
-        let new =
-            first.map_or_else(|| FilePool::new(self.config.open_files_max), |first| first.beside());
-        let files = Arc::new(new);
-        self.files.insert(disk, Arc::clone(&files));
-        files
-    }
-
-    /// All names of the torrent that has this one.
-    pub(crate) fn names(&self, info_hash: InfoHash) -> InfoHashes {
-        let task = self.by_hash.get(&info_hash).and_then(|id| self.tasks.get(id));
-        let none = InfoHashes { v1: None, v2: None };
-        task.map_or(none, |task| task.metainfo.info_hashes())
-    }
-
-    /// By which name we answer a peer: who knows version 2 too is told so by that of version 2 (BEP 52).
-    pub(crate) fn name_for(&self, theirs: &Handshake) -> InfoHash {
-        let v2 = self.names(theirs.info_hash).v2.filter(|_| theirs.reserved.has_v2());
-        v2.map_or(theirs.info_hash, InfoHashV2::truncated)
-    }
-
-    /// Whether two names are of one torrent.
-    pub(crate) fn is_same_torrent(&self, one: InfoHash, other: InfoHash) -> bool {
-        one == other
-            || self.by_hash.get(&one).is_some_and(|id| self.by_hash.get(&other) == Some(id))
-    }
-
-    /// The torrent that a peer asks for, if it may have it now.
-    ///
-    /// # Errors
-    /// Why not.
-    pub(crate) fn task_for_peer(
-        &self,
-        info_hash: InfoHash,
-        reactor: &mut Reactor<Self>,
-    ) -> Result<TaskId, DisconnectReason> {
-        let id = self.by_hash.get(&info_hash).ok_or(DisconnectReason::UnknownTorrent)?;
-        let task = self.tasks.get(id).ok_or(DisconnectReason::UnknownTorrent)?;
-        match task.stage {
-            Stage::Checking(_) => return Err(DisconnectReason::HashChecking),
-            _ if !task.is_running() => return Err(DisconnectReason::UnknownTorrent),
-            _ => {}
-        }
-        let max = task.peers_max.unwrap_or(self.config.limits.connections_per_torrent_max);
-        let count = task.connections.len();
-        if count >= max {
-            let useless = least_useful(reactor.now(), task).filter(|_| count == max);
-            let token = useless.ok_or(DisconnectReason::TooManyPeers)?;
-            reactor.close(token, DisconnectReason::Useless.words());
-        }
-        Ok(*id)
-    }
-
-    /// Of a torrent that may have peers now and knows its pieces.
-    pub(crate) fn piece_count(&self, id: TaskId) -> Option<u32> {
-        let task = self.tasks.get(&id).filter(|task| matches!(task.stage, Stage::Running))?;
-        Some(task.metainfo.layout().piece_count())
-    }
-
-    /// How long a bitfield may be that a peer of this torrent sends, if it may have any now.
-    pub(crate) fn bitfield_len_max(&self, id: TaskId) -> Option<usize> {
-        let task = self.tasks.get(&id).filter(|task| task.is_running())?;
-        Some(task.swarm.bitfield_len_max())
-    }
-
-    /// A peer has shaken hands.
-    pub(crate) fn add_peer(
-        &mut self,
-        id: TaskId,
-        token: Token,
-        new: &NewPeer,
-        road: Road,
-        reactor: &Reactor<Self>,
-    ) -> Result<PeerKey, Refused> {
-        let Some(task) = self.tasks.get_mut(&id) else { return Err(Refused::Duplicate) };
-        let key = task.swarm.add_peer(reactor.now(), new)?;
-        self.half_open.remove(&token);
-        task.half_open.remove(&token);
-        task.connections.insert(key, token);
-        task.swarm.known.connected(new.addr);
-        task.swarm.set_carrier(key, road.flags());
-        if new.direction == Direction::Outgoing {
-            task.swarm.known.road_was_good(new.addr, road.bit());
-            self.proxy_worked();
-        }
-        self.classify(token, new.addr.ip(), reactor.now());
-        self.wake(id);
-        let NewPeer { addr, direction, peer_id, reserved, is_encrypted } = *new;
-        let is_utp = road.is_utp();
-        let kind =
-            EventKind::PeerConnected { addr, peer_id, direction, reserved, is_encrypted, is_utp };
-        self.publish(id, &kind);
-        Ok(key)
-    }
-
-    /// A connection is over, whoever ended it and however far it had come.
-    pub(crate) fn connection_closed(
-        &mut self,
-        token: Token,
-        parted: &Parted,
-        reason: &Reason,
-        reactor: &mut Reactor<Self>,
-    ) {
-        let now = reactor.now();
-        let addr = parted.addr;
-        self.connections.remove(&token);
-        self.declassify(token);
-        self.half_open.remove(&token);
-        if let Some(host) = self.incoming.remove(&token)
-            && let Some(count) = self.incoming_per_host.get_mut(&host)
-        {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.incoming_per_host.remove(&host);
-            }
-        }
-        let (why, detail) = parted.reason(reason);
-        let fault_of_proxy = self.fault_of_proxy(parted, reason);
-        if let Some(id) = parted.task
-            && let Some(task) = self.tasks.get_mut(&id)
-        {
-            if let Some(key) = parted.key {
-                task.connections.remove(&key);
-                task.reading.remove(&key);
-                let is_useless = task.swarm.is_useless(key);
-                let had_no_use =
-                    matches!(why, DisconnectReason::ClosedByRemote | DisconnectReason::BothSeeds);
-                let is_late = had_no_use
-                    && task.wants_more_since.is_some_and(|at| now < at + NEWS_SPREAD_WITHIN);
-                let ending = match why.ending(reason) {
-                    _ if is_useless => Ending::NoUse,
-                    // That was meant for us as we were before.
-                    _ if is_late => Ending::Ours,
-                    ending => ending,
-                };
-                task.swarm.remove_peer(key);
-                task.swarm.known.disconnected(now, addr, ending);
-            } else if task.half_open.remove(&token) {
-                match fault_of_proxy {
-                    Some(why) => {
-                        // The address has nothing to do with it.
-                        task.swarm.known.disconnected(now, addr, Ending::Ours);
-                        self.proxy_failed(why, reactor);
-                    }
-                    None => self.road_failed(id, parted, now),
-                }
-            }
-        }
-        if let Reason::Handler(error) = reason
-            && let Some(&fault) = error.downcast_ref::<PeerFault>()
-        {
-            self.tell(parted.torrent, &EventKind::PeerFailed { addr, fault });
-        }
-        let kind =
-            EventKind::PeerDisconnected { addr, peer_id: parted.peer_id, reason: why, detail };
-        self.tell(parted.torrent, &kind);
-        if let Some(id) = parted.task {
-            self.wake(id);
-            self.drain(id, reactor);
-        }
-    }
-
-    /// A connection came in. May it stay until it has shaken hands?
-    ///
-    /// # Errors
-    /// Why not.
-    pub(crate) fn admits(
-        &self,
-        addr: SocketAddr,
-        reactor: &mut Reactor<Self>,
-    ) -> Result<(), DisconnectReason> {
-        let ip = addr.ip();
-        let limits = &self.config.limits;
-        let from_host = self.incoming_per_host.get(&host_of(ip)).copied().unwrap_or(0);
-        if self.is_stopping {
-            Err(DisconnectReason::Shutdown)
-        } else if self.connections.len() > limits.connections_max
-            || from_host >= limits.connections_per_host_max
-        {
-            Err(DisconnectReason::TooManyPeers)
-        } else if !self.activity.is_any_running() {
-            Err(if self.activity.is_any_checking() {
-                DisconnectReason::HashChecking
-            } else {
-                DisconnectReason::UnknownTorrent
-            })
-        } else if self.tasks.values().all(|task| task.swarm.known.is_banned(ip)) {
-            Err(DisconnectReason::Banned)
-        } else if !self.may_talk_to(None, addr, FilterPoint::Incoming) {
-            Err(DisconnectReason::Filtered)
-        } else if self.connections.len() == limits.connections_max {
-            let useless = self.least_useful_of_all(reactor.now());
-            let token = useless.ok_or(DisconnectReason::TooManyPeers)?;
-            reactor.close(token, DisconnectReason::Useless.words());
-            Ok(())
-        } else {
-            Ok(())
-        }
-    }
-
-    /// An admitted connection has its token.
-    pub(crate) fn admitted(&mut self, token: Token, ip: IpAddr, reactor: &mut Reactor<Self>) {
-        self.connections.insert(token);
-        self.incoming.insert(token, host_of(ip));
-        *self.incoming_per_host.entry(host_of(ip)).or_default() += 1;
-        let patience = self.config.limits.handshake_patience;
-        reactor.set_deadline(token, Some(reactor.now() + patience));
-    }
-
-    /// Closes every connection of a torrent.
-    pub(crate) fn close_peers(
-        &mut self,
-        id: TaskId,
-        reason: DisconnectReason,
-        reactor: &mut Reactor<Self>,
-    ) {
-        self.stop_web_seeds(id, reactor);
-        let Some(task) = self.tasks.get(&id) else { return };
-        let tokens: Vec<Token> =
-            task.connections.values().chain(&task.half_open).copied().collect();
-        for token in tokens {
-            reactor.close(token, reason.words());
-        }
-    }
-
     /// Stops a torrent because of its disk; it goes on when it is started.
     pub(crate) fn fail(&mut self, id: TaskId, why: String, reactor: &mut Reactor<Self>) {
         self.fail_with(id, why, EventKind::DiskFailed, reactor);
@@ -615,78 +311,6 @@ impl Engine {
             }
         }
     }
-
-    /// Something happened to a torrent.
-    pub(crate) fn publish(&self, id: TaskId, kind: &EventKind) {
-        if let Some(task) = self.tasks.get(&id) {
-            self.tell(Some(task.info_hash()), kind);
-        }
-    }
-
-    /// Something happened, perhaps to a torrent.
-    pub(crate) fn tell(&self, torrent: Option<InfoHash>, kind: &EventKind) {
-        let name = || {
-            let id = torrent.and_then(|torrent| self.by_hash.get(&torrent));
-            id.and_then(|id| self.tasks.get(id)).map(|task| task.metainfo.name())
-        };
-        match kind {
-            EventKind::PieceVerified(_)
-            | EventKind::PieceFailed(_)
-            | EventKind::StatusChanged(_)
-            | EventKind::PeerConnected { .. }
-            | EventKind::PeerDisconnected { .. } => tracing::debug!(torrent = name(), ?kind),
-            _ if kind.severity() == Severity::Debug => tracing::trace!(torrent = name(), ?kind),
-            _ => tracing::info!(torrent = name(), ?kind),
-        }
-        self.subscribers.publish(torrent, kind);
-    }
-
-    /// Bytes are on their way to a peer.
-    pub(crate) fn tell_written(&self, torrent: Option<InfoHash>, addr: SocketAddr, len: usize) {
-        if self.subscribers.wants(EventMask::TRANSFER) {
-            self.tell(torrent, &EventKind::PeerWritten { addr, len });
-        }
-    }
-
-    /// A peer was sent a message, or sent us one.
-    pub(crate) fn tell_packet(
-        &self,
-        torrent: Option<InfoHash>,
-        addr: SocketAddr,
-        packet: impl FnOnce() -> Packet,
-        is_ours: bool,
-    ) {
-        if self.subscribers.wants(EventMask::PACKETS) {
-            let packet = packet();
-            let kind = if is_ours {
-                EventKind::PacketSent { addr, packet }
-            } else {
-                EventKind::PacketReceived { addr, packet }
-            };
-            self.tell(torrent, &kind);
-        }
-    }
-
-    /// Tells everyone the state that a torrent is in now.
-    pub(crate) fn state_changed(&mut self, id: TaskId, reactor: &Reactor<Self>) {
-        let Some(task) = self.tasks.get(&id) else { return };
-        task.published.publish(task.status(reactor.now()));
-        let (word, state) = (task.word(), task.state());
-        if task.published.set_word(word) {
-            self.publish(id, &EventKind::StatusChanged(word));
-        }
-        self.publish(id, &EventKind::StateChanged(state));
-        self.note_activity(id);
-        self.note_dht(id, reactor.now());
-    }
-}
-
-/// Who is behind an address: with IPv6 everyone has a network of 2^64 of them.
-fn host_of(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
-        v4 @ IpAddr::V4(_) => v4,
-    }
 }
 
 /// All pieces of `layout`, in order.
@@ -694,14 +318,6 @@ pub(crate) fn all_pieces(piece_count: u32) -> impl Iterator<Item = PieceIndex> {
     (0..piece_count).map(PieceIndex)
 }
 
-/// So long what is mounted is taken to be as it was.
-const MOUNTS_FRESH: Duration = Duration::from_secs(2);
-const NICE_MAX: u8 = 19;
-/// How long the end of a session waits for reads and writes that have begun. `shutdown` has waited by
-/// then: what still runs hangs.
-const DATA_PATIENCE: Duration = Duration::from_secs(1);
-/// So long after more is wanted, peers may still hang up on a torrent that needed nothing.
-const NEWS_SPREAD_WITHIN: Duration = Duration::from_secs(5);
 /// What is read from one socket at once, at most.
 const READ_BUFFER_LEN: usize = 256 * 1024;
 /// What is read from disk at once for one peer, at most.

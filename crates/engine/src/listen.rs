@@ -144,12 +144,11 @@ impl Engine {
         self.start_utp(reactor);
         if self.config.is_strictly_proxied() {
             self.open_back_door(&config, reactor)?;
-            self.start_utp(reactor);
             return Ok(Vec::new());
         }
         let mut last = io::Error::new(io::ErrorKind::InvalidInput, "an empty range of ports");
         for port in config.ports.iter().cloned().flatten() {
-            match self.listen_on(&config, port, reactor) {
+            match self.try_to_listen_on(&config, port, reactor) {
                 Ok(addrs) => {
                     self.port = addrs.first().map(SocketAddr::port);
                     for &addr in &addrs {
@@ -191,6 +190,24 @@ impl Engine {
             }
         }
         if self.udp.is_empty() { last.map_or(Ok(()), Err) } else { Ok(()) }
+    }
+
+    /// As [`listen_on`](Self::listen_on), again and again if the system chooses the port: that is one that is free for
+    /// TCP, and somebody may have it for UDP.
+    fn try_to_listen_on(
+        &mut self,
+        config: &ListenConfig,
+        port: u16,
+        reactor: &mut Reactor<Self>,
+    ) -> Result<Vec<SocketAddr>, (SocketAddr, io::Error)> {
+        let mut tries = if port == 0 { TRIES_MAX } else { 1 };
+        loop {
+            tries -= 1;
+            match self.listen_on(config, port, reactor) {
+                Err((_, error)) if tries > 0 && error.kind() == io::ErrorKind::AddrInUse => {}
+                done => return done,
+            }
+        }
     }
 
     /// One port, every family that the system has; at least one must work.
@@ -257,4 +274,34 @@ impl Engine {
 fn families(config: &ListenConfig) -> Vec<IpAddr> {
     let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
     config.bind.map_or_else(|| any.to_vec(), |ip| vec![ip])
+}
+
+/// How often the system is asked for a port.
+const TRIES_MAX: u32 = 8;
+
+#[cfg(test)]
+mod tests {
+    use reactor::simulated::{World, WorldOptions};
+
+    use super::*;
+    use crate::settings::SessionConfig;
+    use crate::simulation::quiet;
+
+    #[test]
+    fn a_port_of_the_systems_choice_that_somebody_has_for_datagrams_is_not_the_last() {
+        let (world, ip) = (World::new(1, WorldOptions::default()), IpAddr::from([10, 0, 0, 1]));
+        let mut reactor = Reactor::simulated(world.host(&[ip]));
+        let listen = ListenConfig { ports: vec![0..=0], bind: Some(ip) };
+        let config = SessionConfig { listen, ..quiet() };
+        let mut engine = Engine::new(config, None, reactor.now(), 1);
+        let mut take = |port| {
+            let addr = SocketAddr::new(ip, port);
+            let taken = reactor.bind_udp(addr, &ListenOptions::default(), Box::new(Datagrams));
+            reactor.local_addr(taken.expect("free")).expect("bound").port()
+        };
+        let first = take(0);
+        let (_, last) = (take(first + 1), take(first + 2));
+        let addrs = engine.listen(&mut reactor).expect("there are others");
+        assert_eq!(addrs, [SocketAddr::new(ip, last + 1)]);
+    }
 }

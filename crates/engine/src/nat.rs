@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 use std::num::NonZeroU16;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
+use std::time::{Duration, Instant};
 
 use reactor::Reactor;
 use tokio::sync::oneshot;
@@ -40,8 +40,18 @@ impl NatConfig {
 pub(crate) struct Nat {
     /// What it hands on to us.
     pub(crate) mapped: Option<MappedPorts>,
-    /// Dropping it has the mapping taken back; then the other end hangs up.
-    keeper: Option<(oneshot::Sender<()>, Receiver<()>)>,
+    keeper: Option<Keeper>,
+}
+
+/// What keeps ports mapped, on another thread.
+#[derive(Debug)]
+struct Keeper {
+    /// Dropping it has the mapping taken back.
+    stop: Option<oneshot::Sender<()>>,
+    /// Then the other end hangs up.
+    is_done: Receiver<()>,
+    /// When it was told to.
+    stopped_at: Option<Instant>,
 }
 
 impl Engine {
@@ -81,7 +91,7 @@ impl Engine {
         match self.http() {
             Ok(http) => {
                 http.runtime().spawn(keep_mapped(find, tell, stopped, done));
-                self.nat.keeper = Some((stop, is_done));
+                self.nat.keeper = Some(Keeper { stop: Some(stop), is_done, stopped_at: None });
             }
             Err(error) => tracing::warn!(%error, "no thread to map ports on"),
         }
@@ -107,14 +117,30 @@ impl Engine {
         }
     }
 
-    /// Has what was mapped taken back, and waits a moment for that.
+    /// Has what was mapped taken back.
+    pub(crate) fn begin_unmapping(&mut self) {
+        if let Some(keeper) = &mut self.nat.keeper {
+            keeper.stop = None;
+            keeper.stopped_at.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Whether what was mapped is being taken back still.
+    pub(crate) fn is_unmapping(&self) -> bool {
+        let is_busy = |keeper: &Keeper| keeper.is_done.try_recv() == Err(TryRecvError::Empty);
+        self.nat.keeper.as_ref().is_some_and(is_busy)
+    }
+
+    /// Has what was mapped taken back, and waits a moment for that, unless that has been waited for.
     pub(crate) fn unmap_ports(&mut self) {
-        let Some((stop, is_done)) = self.nat.keeper.take() else { return };
-        drop(stop);
-        if is_done.recv_timeout(FAREWELL_PATIENCE + MARGIN) == Err(RecvTimeoutError::Timeout) {
+        self.begin_unmapping();
+        let Some(Keeper { is_done, stopped_at, .. }) = self.nat.keeper.take() else { return };
+        let waited = stopped_at.map_or(Duration::ZERO, |at| at.elapsed());
+        let patience = (FAREWELL_PATIENCE + MARGIN).saturating_sub(waited);
+        if is_done.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
             tracing::debug!("the router does not take back the ports; it forgets them by itself");
         }
     }
 }
 
-const MARGIN: Duration = Duration::from_millis(500);
+const MARGIN: Duration = Duration::from_millis(100);

@@ -305,7 +305,7 @@ const PATIENCE: TimeoutConfig = TimeoutConfig {
 };
 const SEARCH_PATIENCE: Duration = Duration::from_secs(4);
 /// How long the end of a session waits for a router.
-pub(crate) const FAREWELL_PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const FAREWELL_PATIENCE: Duration = Duration::from_millis(600);
 const UPNP_TRIES_MAX: u32 = 16;
 const UNPRIVILEGED: u16 = 1024;
 /// What people see in their router's list.

@@ -125,7 +125,7 @@ impl Engine {
 
     /// Looks up a name, unless nothing but a proxy may: every look-up here is one of these.
     pub(crate) fn resolve(
-        &self,
+        &mut self,
         host: &str,
         port: u16,
         reactor: &mut Reactor<Self>,
@@ -138,7 +138,11 @@ impl Engine {
                 done(Err(error), engine, reactor);
             });
         } else {
-            reactor.resolve(host, port, done);
+            self.lookups += 1;
+            reactor.resolve(host, port, move |found, engine, reactor| {
+                engine.lookups -= 1;
+                done(found, engine, reactor);
+            });
         }
     }
 

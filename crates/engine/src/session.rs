@@ -301,19 +301,20 @@ impl Session {
         ask(&self.inner.remote, move |engine, reactor| engine.set_ip_filter(filter, reactor))
     }
 
-    /// Ends the session: peers are closed, trackers told, the state saved. Returns when all is done
-    /// or `patience` is over; either way the session has ended.
+    /// Ends the session: peers are closed, trackers and the router told, the state saved. Who does not answer is
+    /// waited for until `patience` is over; a disk that still writes, three seconds longer. Either way the session has
+    /// ended when it returns.
     pub fn shutdown(&self, patience: Duration) {
         let (done, is_done) = channel();
         let posted =
             self.inner.remote.post(move |engine: &mut Engine, reactor: &mut Reactor<Engine>| {
-                engine.stop_all(done, reactor);
+                engine.stop_all(patience, done, reactor);
             });
         if posted.is_ok() {
-            match is_done.recv_timeout(patience) {
+            match is_done.recv_timeout(patience.saturating_add(SAVING_PATIENCE)) {
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => {}
                 Err(RecvTimeoutError::Timeout) => {
-                    tracing::warn!("not all trackers could be told that we stop");
+                    tracing::warn!("not all could be saved: a disk hangs");
                 }
             }
         }
@@ -396,6 +397,8 @@ fn wanted(config: &SessionConfig) -> String {
     }
 }
 
+/// How long the end waits for what is to be saved, when those elsewhere are waited for no more.
+const SAVING_PATIENCE: Duration = Duration::from_secs(3);
 /// How long the end waits for files to be closed.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
 

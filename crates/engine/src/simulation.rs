@@ -420,7 +420,9 @@ fn what_is_remembered_of_hundreds_takes_a_few_transactions() {
     assert!(store.commits() - before <= 2, "removed in {} transactions", store.commits() - before);
     assert_eq!(restore::members(&store).expect("read").len(), 1);
     let before = store.commits();
-    machine.node.with(|engine, reactor| engine.stop_all(std::sync::mpsc::channel().0, reactor));
+    machine.node.with(|engine, reactor| {
+        engine.stop_all(Duration::ZERO, std::sync::mpsc::channel().0, reactor)
+    });
     assert!(store.commits() == before, "nothing has changed, so nothing is saved");
 }
 

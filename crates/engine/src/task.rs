@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use reactor::{PoolKey, TimerId, Token};
+use reactor::{TimerId, Token};
 use torrent::metainfo::{FileLayout, Metainfo};
 use torrent::rate::TokenBucket;
 use torrent::swarm::{PeerKey, Swarm, VerifyJob};
 use torrent::tracker::{Announcer, TrackerState};
 use torrent::{BLOCK_LEN, Bitfield, InfoHash, PieceIndex};
 
-use crate::check_queue::DiskTraits;
 use crate::disk::{Crew, FileStamp, Storage};
+use crate::disk_pools::DiskPools;
 use crate::engine::all_pieces;
 use crate::magnet::Named;
 use crate::resume_data::Asker;
@@ -76,16 +76,6 @@ pub(crate) struct Check {
     /// Its share beside others, and the limit on what it reads.
     pub(crate) weight: u32,
     pub(crate) rate: Option<u64>,
-}
-
-/// The disk that a torrent is on, and the threads for it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct DiskPools {
-    /// For what peers send and ask for.
-    pub(crate) data: PoolKey,
-    /// For checks.
-    pub(crate) check: PoolKey,
-    pub(crate) traits: DiskTraits,
 }
 
 #[derive(Debug)]

@@ -223,6 +223,8 @@ fn connections_that_end_before_the_handshake_are_told_too() {
     let (_seeder, addr, events) = watched_seed_with(&payload, limits);
     let _silent = TcpStream::connect(addr).unwrap();
     assert_eq!(reason_for(&events, LOCAL).code(), -30);
+    // Those who talk have all the time that they need.
+    let (_seeder, addr, events) = watched_seed_with(&payload, SessionLimits::default());
     TcpStream::connect(addr).unwrap().write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     assert_eq!(reason_for(&events, LOCAL).code(), -13);
     drop(TcpStream::connect(addr).unwrap());

@@ -192,6 +192,8 @@ impl World {
             .args(arguments)
             .current_dir(self.folder.path())
             .env("RUST_BACKTRACE", "0")
+            // Nothing is to leave this machine.
+            .env("BIND", "127.0.0.1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

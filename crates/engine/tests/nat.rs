@@ -69,6 +69,8 @@ fn ports_are_mapped_and_given_back() {
     session.shutdown(GUARD);
     let mut all: Vec<Asked> = asked.try_iter().collect();
     all.sort_unstable();
+    // A router that is slow to answer is asked again.
+    all.dedup();
     assert_eq!(all, [(false, ours, 0), (false, ours, 3600), (true, ours, 0), (true, ours, 3600)]);
 }
 

@@ -235,5 +235,29 @@ fn what_was_verified_before_a_session_died_is_not_fetched_again() {
     assert!(fetched > 0 && fetched <= missing, "{fetched} of {missing} bytes");
 }
 
+#[test]
+fn what_is_known_is_saved_however_little_patience_there_is_at_the_end() {
+    let payload = Payload::new();
+    let (state, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let settings = SessionConfig { state_dir: Some(state.path().into()), ..config(LOCAL) };
+    let (_seeder, honest) = honest_seed(&payload);
+    for (peers, is_fetched) in [(vec![honest], true), (Vec::new(), false)] {
+        let session = Session::start(settings.clone()).unwrap();
+        let events = session.subscribe().unwrap();
+        let options = AddOptions { dir: dir.path().into(), peers, ..AddOptions::default() };
+        session.add(payload.metainfo.clone(), options).unwrap();
+        let mut verified = 0;
+        loop {
+            match events.recv_timeout(GUARD).expect("it goes on").kind {
+                EventKind::PieceVerified(_) => verified += 1,
+                EventKind::StateChanged(TorrentState::Seeding) => break,
+                _ => {}
+            }
+        }
+        assert_eq!(verified > 0, is_fetched, "{verified} pieces");
+        session.shutdown(Duration::ZERO);
+    }
+}
+
 /// Bytes per second: the payload takes two seconds.
 const RATE: u64 = 1_150_000;

@@ -368,8 +368,8 @@ fn table(statuses: &[Arc<TorrentStatus>], rows: usize, columns: usize) -> Vec<St
 const TICK: Duration = Duration::from_millis(200);
 const LINE_EVERY: Duration = Duration::from_secs(5);
 const JSON_EVERY: Duration = Duration::from_secs(1);
-/// Less than the three seconds that Ctrl-C may take.
-const PATIENCE: Duration = Duration::from_millis(2500);
+/// How long trackers and the router may take to hear that we leave: Ctrl-C takes a second, all in all.
+const PATIENCE: Duration = Duration::from_millis(700);
 /// All cells but the name, with the gaps.
 const FIXED_COLUMNS: usize = 55;
 const NAME_COLUMNS_MIN: usize = 10;

@@ -72,6 +72,18 @@ pub(super) fn is_cold(file: &File, offset: u64) -> bool {
     read_cached_at(file, &mut [0], offset) == 0
 }
 
+/// Whether `file` is where files are in memory and nowhere else. Nothing of it has to come from a disk, and a
+/// read that does not wait is not to be had there.
+#[cfg(target_os = "linux")]
+pub(super) fn is_in_memory(file: &File) -> bool {
+    rustix::fs::fstatfs(file).is_ok_and(|about| IN_MEMORY.contains(&(about.f_type as u32)))
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn is_in_memory(_: &File) -> bool {
+    false
+}
+
 /// Has the system read these bytes of `file` from the disk, without a wait for them.
 #[cfg(not(target_vendor = "apple"))]
 pub(super) fn read_ahead(file: &File, offset: u64, len: u32) {
@@ -195,6 +207,10 @@ impl<'a> Gather<'a> {
 
 /// How many buffers are written in one call. More gain nothing, and each system has its own maximum.
 const SLICES_MAX: usize = 64;
+
+/// What Linux calls file systems that are nothing but memory: tmpfs, ramfs.
+#[cfg(target_os = "linux")]
+const IN_MEMORY: [u32; 2] = [0x0102_1994, 0x8584_58f6];
 
 /// How much is asked for at once: of more, Linux forgets the rest if its read-ahead is set to that.
 #[cfg(not(target_vendor = "apple"))]

@@ -356,3 +356,45 @@ const AHEAD_MAX: u64 = 64 * 1024 * 1024;
 const WINDOW_LEN: u32 = 2 * 1024 * 1024;
 
 const WINDOWS_AT_ONCE: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    use torrent::metainfo::create::Builder;
+
+    use super::super::{Crew, FilePool, StorageOptions};
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn of_what_lies_in_memory_no_copy_is_made_there() {
+        // Only where there is such a place.
+        let Ok(dir) = tempfile::tempdir_in("/dev/shm") else { return };
+        let len = 8 * 1024 * 1024;
+        std::fs::write(dir.path().join("t"), vec![7; len]).expect("written");
+        let builder = Builder {
+            name: b"t".to_vec(),
+            files: vec![(Vec::new(), len as u64)],
+            piece_len: Some(256 * 1024),
+            ..Builder::default()
+        };
+        let layout = Arc::new(builder.layout().expect("a layout"));
+        let options =
+            StorageOptions { preallocate: false, wanted: vec![true], part_path: PathBuf::new() };
+        let pool = Arc::new(FilePool::default());
+        let storage = Storage::new(Arc::clone(&layout), dir.path().to_owned(), pool, options);
+        let pieces: Vec<PieceIndex> = (0..layout.piece_count()).map(PieceIndex).collect();
+        let batch = Batch { storage: &storage, format: Format::V1, pieces: &pieces, next: &[] };
+        let (crew, never) = (Crew::new(1), AtomicBool::new(false));
+        let throttle = Throttle::new(None, &never);
+        let tell = |_, outcome| {
+            assert!(matches!(outcome, Outcome::Hash(_)));
+            Ok(())
+        };
+        batch.hash(&mut crew.turn(), &mut Scratch::default(), &throttle, tell).expect("hashed");
+        assert!(crew.window().is_empty());
+    }
+}

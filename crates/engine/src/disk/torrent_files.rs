@@ -45,6 +45,7 @@ pub(super) struct OpenFile {
     pub(super) index: usize,
     file: Arc<File>,
     may_have_holes: bool,
+    is_in_memory: bool,
     /// The same file, to be read past the cache; `None` inside if that cannot be.
     direct: OnceCell<Option<File>>,
 }
@@ -57,7 +58,7 @@ impl OpenFile {
 
     /// Whether what is at `offset` is not in memory.
     pub(super) fn is_cold(&self, offset: u64) -> bool {
-        file_io::is_cold(&self.file, offset)
+        !self.is_in_memory && file_io::is_cold(&self.file, offset)
     }
 
     /// Asks for these bytes to be read from the disk, without a wait for them.
@@ -130,7 +131,8 @@ impl TorrentFiles {
         // What a file takes up is counted in units of 512 bytes, whatever the file system.
         let taken = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
         let may_have_holes = taken < u64::try_from(stat.st_size).unwrap_or(0);
-        Ok(OpenFile { index, file, may_have_holes, direct: OnceCell::new() })
+        let is_in_memory = file_io::is_in_memory(&file);
+        Ok(OpenFile { index, file, may_have_holes, is_in_memory, direct: OnceCell::new() })
     }
 
     /// Fills `buf` from `offset` of a file. Before it waits for the disk, it calls `before_wait`.
@@ -141,12 +143,15 @@ impl TorrentFiles {
         buf: &mut [u8],
         before_wait: impl FnOnce(),
     ) -> Result<(), DiskError> {
-        let done = file_io::read_cached_at(&open.file, buf, offset);
-        if done == buf.len() {
-            self.watch.read(open.index, buf.len() as u64);
-            return Ok(());
-        }
-        before_wait();
+        let done = if open.is_in_memory {
+            0
+        } else {
+            let done = file_io::read_cached_at(&open.file, buf, offset);
+            if done < buf.len() {
+                before_wait();
+            }
+            done
+        };
         let rest = offset + done as u64;
         read_exact_at(&open.file, &mut buf[done..], rest).map_err(self.fault(open.index))?;
         self.watch.read(open.index, buf.len() as u64);

@@ -316,7 +316,7 @@ fn date(seconds: i64) -> String {
 
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long trackers may take to hear that we leave.
-const LEAVING_PATIENCE: Duration = Duration::from_secs(1);
+const LEAVING_PATIENCE: Duration = Duration::from_millis(800);
 const TICK: Duration = Duration::from_millis(50);
 /// The end of the year 9999.
 const LAST_SECOND: u64 = 253_402_300_799;

@@ -29,7 +29,8 @@ impl Fixture {
         // Nothing is to leave this machine.
         let config = dir.path().join("config/flotilla");
         fs::create_dir_all(&config).unwrap();
-        fs::write(config.join("config.toml"), "no-nat = true\n").unwrap();
+        fs::write(config.join("config.toml"), "no-nat = true\nno-dht = true\nno-lsd = true\n")
+            .unwrap();
         Self { dir }
     }
 
