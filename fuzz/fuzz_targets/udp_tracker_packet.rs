@@ -5,7 +5,9 @@
 use std::time::Instant;
 
 use libfuzzer_sys::fuzz_target;
-use torrent::tracker::{AnnounceEvent, AnnounceRequest, UdpOutput, TrackerRequest, UdpTracker};
+use torrent::tracker::{
+    AnnounceEvent, AnnounceRequest, AnnouncedEncryption, TrackerRequest, UdpOutput, UdpTracker,
+};
 use torrent::{InfoHash, PeerId, Rng};
 
 fuzz_target!(|input: (bool, bool, bool, &[u8])| {
@@ -63,5 +65,6 @@ fn announce() -> AnnounceRequest {
         numwant: None,
         key: 7,
         tracker_id: None,
+        encryption: AnnouncedEncryption::None,
     }
 }

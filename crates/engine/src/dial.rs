@@ -47,6 +47,14 @@ impl Road {
         }
     }
 
+    /// The same way, as it is.
+    const fn plain(self) -> Self {
+        match self {
+            Self::Tcp | Self::TcpEncrypted => Self::Tcp,
+            Self::Utp | Self::UtpEncrypted => Self::Utp,
+        }
+    }
+
     /// The same way, looking like noise.
     pub(crate) const fn encrypted(self) -> Self {
         match self {
@@ -84,10 +92,47 @@ impl Road {
     }
 }
 
+/// What this network does to roads, going by the peers that were reached by another one than was tried first. Those
+/// that were not reached at all tell nothing: most such addresses are dead.
+#[derive(Debug, Default)]
+pub(crate) struct Lessons {
+    /// So many in succession that did not answer by uTP, and did by TCP.
+    utp_misses: u32,
+    /// So many that did not answer what is not encrypted, and did what is.
+    plain_misses: u32,
+}
+
+impl Lessons {
+    /// A peer has answered by a road, after these had led nowhere.
+    pub(crate) const fn learn(&mut self, road: Road, tried: u8) {
+        if road.is_utp() {
+            self.utp_misses = 0;
+        } else if tried & Road::Utp.same_way() != 0 {
+            self.utp_misses = self.utp_misses.saturating_add(1);
+        }
+        if !road.is_encrypted() {
+            self.plain_misses = 0;
+        } else if tried & road.plain().bit() != 0 {
+            self.plain_misses = self.plain_misses.saturating_add(1);
+        }
+    }
+
+    /// Whether uTP never works here, as where datagrams are dropped.
+    pub(crate) const fn is_utp_hopeless(&self) -> bool {
+        self.utp_misses >= HOPELESS_FROM
+    }
+
+    /// Whether only what is encrypted works here.
+    pub(crate) const fn is_plain_hopeless(&self) -> bool {
+        self.plain_misses >= HOPELESS_FROM
+    }
+}
+
 impl Engine {
     /// The roads to an address that our settings allow, the one to try first in front.
     fn roads(&self, now: Instant, addr: SocketAddr, flags: PeerFlags) -> Vec<Road> {
-        let tcp = self.config.encryption.roads_to(flags);
+        let hidden = PeerFlags::ENCRYPTION.only_if(self.lessons.is_plain_hopeless());
+        let tcp = self.config.encryption.roads_to(flags | hidden);
         let utp = tcp.iter().map(|road| road.over_utp());
         let (has_tcp, has_utp) = (self.config.tcp, self.has_utp(now));
         let tcp = tcp.iter().copied().filter(|_| has_tcp);
@@ -167,7 +212,8 @@ impl Engine {
         info_hash: InfoHash,
         reactor: &mut Reactor<Self>,
     ) -> io::Result<Token> {
-        let handler = Box::new(PeerConnection::outgoing(addr, road, id, info_hash));
+        let now = reactor.now();
+        let handler = Box::new(PeerConnection::outgoing(addr, road, id, info_hash, now));
         let token = match road {
             Road::Tcp | Road::TcpEncrypted => self.open_tcp(addr, handler, reactor)?,
             Road::Utp | Road::UtpEncrypted => self.connect_utp(addr, handler, reactor)?,
@@ -185,14 +231,9 @@ impl Engine {
     pub(crate) fn road_failed(&mut self, id: TaskId, parted: &Parted, now: Instant) {
         let road = parted.road;
         let failed = if parted.is_unopened { road.same_way() } else { road.bit() };
-        let Some(task) = self.tasks.get(&id) else { return };
-        let known = &task.swarm.known;
-        let ((tried, good), flags) = (known.roads(parted.addr), known.flags(parted.addr));
-        let roads = self.roads(now, parted.addr, flags);
-        let has_other = self.next_road(&roads, (tried | failed, good)).is_some();
-        if road.is_utp() && parted.is_unopened {
-            self.utp_failed();
-        }
+        // Who has told its name can be reached by this one, and is not what we look for.
+        let is_answered = parted.peer_id.is_some();
+        let has_other = !is_answered && self.has_other_road(id, parted.addr, failed, now);
         let Some(task) = self.tasks.get_mut(&id) else { return };
         if has_other {
             task.swarm.known.road_failed(parted.addr, failed);
@@ -203,6 +244,32 @@ impl Engine {
             {
                 task.swarm.seek_introduction(now, parted.addr);
             }
+        }
+    }
+
+    /// Whether an address is to be dialled at once, should these roads lead nowhere.
+    fn has_other_road(&self, id: TaskId, addr: SocketAddr, failed: u8, now: Instant) -> bool {
+        let Some(task) = self.tasks.get(&id) else { return false };
+        let known = &task.swarm.known;
+        let (tried, good) = known.roads(addr);
+        let roads = self.roads(now, addr, known.flags(addr));
+        self.next_road(&roads, (tried | failed, good)).is_some()
+    }
+
+    /// How long a peer may take to shake hands, when it took so long until the connection stood. Where another road
+    /// is left it is a few seconds, for there are networks that swallow what they do not like: a peer answers
+    /// within one or two round trips, unless it is very busy.
+    pub(crate) fn patience(
+        &self,
+        (id, addr, road): (TaskId, SocketAddr, Road),
+        opening: Duration,
+        now: Instant,
+    ) -> Duration {
+        let most = self.config.limits.handshake_patience;
+        if self.has_other_road(id, addr, road.bit(), now) {
+            most.min((8 * opening).clamp(ROAD_PATIENCE_MIN, ROAD_PATIENCE_MAX))
+        } else {
+            most
         }
     }
 
@@ -266,5 +333,9 @@ impl Engine {
     }
 }
 
+const ROAD_PATIENCE_MIN: Duration = Duration::from_secs(3);
+const ROAD_PATIENCE_MAX: Duration = Duration::from_secs(8);
+/// After so many that were reached by another road, that one comes first.
+const HOPELESS_FROM: u32 = 4;
 /// So long a connection may take to stand.
 pub(crate) const CONNECT_PATIENCE: Duration = Duration::from_secs(10);

@@ -19,6 +19,7 @@ use reactor::{Closed, HandlerError, Reactor, Token, Transport, Wire};
 use torrent::mse::{
     Ciphers, Established, Initiator, Method, MseFault, Output, Responder, SECRET_LEN, Secret,
 };
+use torrent::tracker::AnnouncedEncryption;
 use torrent::wire::PeerFlags;
 use torrent::{InfoHash, Rng};
 
@@ -33,12 +34,13 @@ use crate::engine::Engine;
 pub enum Encryption {
     /// Never: encrypted connections are hung up on.
     Off,
-    /// Where a peer wants it. Peers are dialled without it, and once more with it if they hang up; the
-    /// other way round if other peers say that they like it. What comes is taken as it is, and of those
+    /// Where a peer or a network wants it. Peers are dialled without it, and once more with it if they hang up or
+    /// say nothing for a few seconds; the other way round if other peers say that they like it, or if
+    /// several in succession could be reached in no other way. What comes is taken as it is, and of those
     /// that leave it to us only the handshake is hidden.
     #[default]
     Allowed,
-    /// Where a peer knows it. Peers are dialled with it, and once more without if they hang up; what comes is
+    /// Where a peer knows it. Peers are dialled with it, and once more without if they hang up or say nothing; what comes is
     /// taken as it is.
     Preferred,
     /// Always: others are neither dialled nor taken in, and all that is sent is encrypted.
@@ -67,6 +69,15 @@ impl Encryption {
     /// Whether a connection that comes may look like noise.
     pub(crate) const fn takes_encrypted(self) -> bool {
         !matches!(self, Self::Off)
+    }
+
+    /// What trackers are told of it.
+    pub(crate) const fn announced(self) -> AnnouncedEncryption {
+        match self {
+            Self::Off => AnnouncedEncryption::None,
+            Self::Allowed | Self::Preferred => AnnouncedEncryption::Supported,
+            Self::Required => AnnouncedEncryption::Required,
+        }
     }
 
     /// The roads to peers over TCP, the one to try first in front.
@@ -254,17 +265,6 @@ impl Engine {
         }
     }
 
-    /// How long the peer may take to shake hands: where another road is left, it is not waited for as
-    /// long.
-    pub(crate) fn patience(&self, road: Road) -> Duration {
-        let patience = self.config.limits.handshake_patience;
-        if road.is_encrypted() && self.config.encryption.takes_plain() {
-            patience.min(ENCRYPTED_PATIENCE)
-        } else {
-            patience
-        }
-    }
-
     /// For padding, that nobody needs to guess.
     const fn new_rng(&mut self) -> Rng {
         Rng::from_seed(self.rng.u64())
@@ -382,5 +382,3 @@ const UNSENT_MAX: usize = 64 * 1024;
 const KEY_PERIOD: Duration = Duration::from_millis(100);
 /// At 0.15 ms each they take a thirtieth of the time.
 const KEYS_PER_PERIOD: u32 = 24;
-/// A peer that does not know encryption may wait for more of what it takes for a strange handshake.
-const ENCRYPTED_PATIENCE: Duration = Duration::from_secs(8);

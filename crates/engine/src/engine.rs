@@ -22,6 +22,7 @@ use crate::buffer::{Buffer, BufferPool};
 use crate::check_queue::{CheckQueue, DiskId};
 use crate::command::ACTIVE;
 use crate::dht::Dht;
+use crate::dial::Lessons;
 use crate::disk::{Crew, Disk, Disks, FilePool};
 use crate::disk_pools::DiskPools;
 use crate::encryption::KeyBudget;
@@ -72,6 +73,8 @@ pub(crate) struct Engine {
     pub(crate) lsd: Option<Lsd>,
     /// Once we listen, if it is wanted.
     pub(crate) utp: Option<Utp>,
+    /// What this network does to roads.
+    pub(crate) lessons: Lessons,
     /// What others say about where we are.
     pub(crate) external: ExternalIp,
     pub(crate) udp_exchanges: Vec<UdpExchange>,
@@ -157,6 +160,7 @@ impl Engine {
             port: None,
             udp: Vec::new(),
             utp: None,
+            lessons: Lessons::default(),
             external: ExternalIp::default(),
             udp_exchanges: Vec::new(),
             lookups: 0,

@@ -53,6 +53,8 @@ mod connections;
 mod dht;
 mod dht_handle;
 mod dial;
+#[cfg(test)]
+mod dial_tests;
 pub mod disk;
 mod disk_pools;
 mod encryption;

@@ -2,6 +2,7 @@
 
 use std::io::IoSliceMut;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reactor::{Handler, HandlerError, Reactor, Read, Reason, Token};
@@ -23,6 +24,8 @@ pub(crate) struct PeerConnection {
     addr: SocketAddr,
     /// What carries it.
     road: Road,
+    /// When we dialled.
+    dialled_at: Option<Instant>,
     /// Whether what is said on it is.
     is_encrypted: bool,
     /// The torrent that one of us asked for, ours or not.
@@ -54,10 +57,12 @@ impl PeerConnection {
         road: Road,
         task: TaskId,
         info_hash: InfoHash,
+        now: Instant,
     ) -> Self {
         Self {
             addr,
             road,
+            dialled_at: Some(now),
             is_encrypted: false,
             torrent: Some(info_hash),
             peer_id: None,
@@ -72,6 +77,7 @@ impl PeerConnection {
         Self {
             addr,
             road,
+            dialled_at: None,
             is_encrypted: false,
             torrent: None,
             peer_id: None,
@@ -183,10 +189,12 @@ impl PeerConnection {
         };
         let bitfield_len = engine.bitfield_len_max(task).ok_or(DisconnectReason::UnknownTorrent)?;
         let key = match engine.add_peer(task, token, &new, self.road, reactor) {
-            Err(Refused::Ourselves) if direction == Direction::Incoming => {
-                // The end that dialled is ours as well. It learns from our handshake that there is
-                // nobody else at that address, so the handshake must get there.
-                self.verdict = Some(DisconnectReason::Ourselves);
+            Err(refused @ (Refused::Ourselves | Refused::Duplicate))
+                if direction == Direction::Incoming =>
+            {
+                // The end that dialled, perhaps our own, learns from our handshake who is at that address, and
+                // need not try other ways there. So the handshake must get there.
+                self.verdict = Some(refused.into());
                 reactor.close_after_flush(token, engine.config.limits.handshake_patience);
                 return Ok(());
             }
@@ -272,7 +280,10 @@ impl Handler<Engine> for PeerConnection {
         let Stage::Dialling(task, info_hash) = self.stage else { return Ok(()) };
         let (addr, direction) = (self.addr, Direction::Outgoing);
         engine.tell(self.torrent, &EventKind::ConnectionOpened { addr, direction });
-        reactor.set_deadline(token, Some(reactor.now() + engine.patience(self.road)));
+        let now = reactor.now();
+        let opening = self.dialled_at.map_or(Duration::ZERO, |at| now - at);
+        let patience = engine.patience((task, addr, self.road), opening, now);
+        reactor.set_deadline(token, Some(now + patience));
         let wanted = Some((task, info_hash));
         self.stage = if self.road.is_encrypted() {
             let greeting = engine.greeting(addr, info_hash).to_vec();

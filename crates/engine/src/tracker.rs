@@ -75,6 +75,7 @@ impl Engine {
                         numwant,
                         key: self.key,
                         tracker_id,
+                        encryption: self.config.encryption.announced(),
                     };
                     let second = task.metainfo.info_hashes().on_the_wire().nth(1);
                     let second = second.map(|info_hash| AnnounceRequest {

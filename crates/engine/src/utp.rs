@@ -30,8 +30,6 @@ use crate::peer::PeerConnection;
 pub(crate) struct Utp {
     shared: Rc<RefCell<Shared>>,
     timer: Option<(TimerId, Instant)>,
-    /// How many connections that we asked for in succession were not answered.
-    failures: u32,
     /// Datagrams to many peers, to go out together.
     bytes: Vec<u8>,
     singles: Vec<(SocketAddr, Range<usize>)>,
@@ -100,28 +98,17 @@ impl Engine {
         let mux = Mux::new(reactor.now(), config, Rng::from_seed(self.rng.u64()));
         let shared = Rc::new(RefCell::new(Shared { mux, tokens: BTreeMap::new() }));
         let hook = reactor.on_flushed(|engine: &mut Self, reactor| engine.run_utp(reactor));
-        self.utp = Some(Utp {
-            shared,
-            timer: None,
-            failures: 0,
-            bytes: Vec::new(),
-            singles: Vec::new(),
-            _hook: hook,
-        });
+        self.utp =
+            Some(Utp { shared, timer: None, bytes: Vec::new(), singles: Vec::new(), _hook: hook });
     }
 
     /// Whether to try uTP before TCP. Not on the local network, where there is nobody to give way to; not when
     /// it never works, as where datagrams are dropped.
     pub(crate) fn prefers_utp(&self, addr: SocketAddr, flags: PeerFlags) -> bool {
-        let is_hopeless = self.utp.as_ref().is_none_or(|utp| utp.failures >= HOPELESS_FROM);
-        !is_hopeless && (flags.contains(PeerFlags::UTP) || !is_local(addr.ip()))
-    }
-
-    /// Somebody did not answer.
-    pub(crate) fn utp_failed(&mut self) {
-        if let Some(utp) = &mut self.utp {
-            utp.failures = utp.failures.saturating_add(1);
-        }
+        let is_hopeless = self.lessons.is_utp_hopeless();
+        self.utp.is_some()
+            && !is_hopeless
+            && (flags.contains(PeerFlags::UTP) || !is_local(addr.ip()))
     }
 
     /// A datagram has come that looks like uTP.
@@ -184,13 +171,10 @@ impl Engine {
         while let Some(event) = self.utp.as_ref().and_then(Utp::poll_event) {
             match event {
                 Event::Accepted(id, addr) => self.accept_utp(id, addr, reactor),
-                Event::Connected(id) => {
-                    if let Some(utp) = &mut self.utp {
-                        utp.failures = 0;
-                        utp.wake(id, reactor);
-                    }
-                }
-                Event::Readable(id) | Event::Writable(id) | Event::Closed(id, _) => {
+                Event::Connected(id)
+                | Event::Readable(id)
+                | Event::Writable(id)
+                | Event::Closed(id, _) => {
                     if let Some(utp) = &self.utp {
                         utp.wake(id, reactor);
                     }
@@ -277,20 +261,26 @@ impl Utp {
             let socket = sockets.iter().find(|(local, _)| local.is_ipv4() == to.is_ipv4());
             socket.map(|&(_, token)| token)
         };
+        let mut unreachable = Vec::new();
         while let Some(transmit) = mux.poll_output(now) {
             let Transmit { to, bytes, segment_len, is_probe } = transmit;
-            let Some(socket) = socket_for(to) else { continue };
+            let Some(socket) = socket_for(to) else {
+                mux.handle_unreachable(to);
+                continue;
+            };
             if bytes.len() <= segment_len && !is_probe {
                 let start = self.bytes.len();
                 self.bytes.extend_from_slice(bytes);
                 self.singles.push((to, start..self.bytes.len()));
                 if self.singles.len() >= SINGLES_MAX {
-                    send_singles(&mut self.bytes, &mut self.singles, socket_for, reactor);
+                    let singles = (&mut self.bytes, &mut self.singles);
+                    send_singles(singles, &mut unreachable, socket_for, reactor);
                 }
                 continue;
             }
             // None overtakes another of the same connection.
-            send_singles(&mut self.bytes, &mut self.singles, socket_for, reactor);
+            let singles = (&mut self.bytes, &mut self.singles);
+            send_singles(singles, &mut unreachable, socket_for, reactor);
             let len = bytes.len();
             let result = if is_probe {
                 reactor.send_whole(socket, to, bytes).map(|is_sent| if is_sent { len } else { 0 })
@@ -303,12 +293,13 @@ impl Utp {
                     reactor.notify_writable(socket);
                 }
                 Ok(_) => {}
-                Err(error) if is_too_long(&error) => mux.too_long(),
+                Err(error) if is_probe && is_too_long(&error) => mux.too_long(),
                 Err(error) => tracing::trace!(%to, %error, "not sent"),
             }
         }
-        let unreachable = send_singles(&mut self.bytes, &mut self.singles, socket_for, reactor);
-        if let Some(addr) = unreachable {
+        let singles = (&mut self.bytes, &mut self.singles);
+        send_singles(singles, &mut unreachable, socket_for, reactor);
+        for addr in unreachable {
             mux.handle_unreachable(addr);
         }
     }
@@ -333,15 +324,14 @@ impl Utp {
     }
 }
 
-/// Sends single datagrams together. One that finds no room is lost, as on the network. Returns an address that
-/// nothing can be sent to, if there was one.
+/// Sends single datagrams together. One that finds no room is lost, as on the network. Addresses that nothing can
+/// be sent to are added to `unreachable`.
 fn send_singles(
-    bytes: &mut Vec<u8>,
-    singles: &mut Vec<(SocketAddr, Range<usize>)>,
+    (bytes, singles): (&mut Vec<u8>, &mut Vec<(SocketAddr, Range<usize>)>),
+    unreachable: &mut Vec<SocketAddr>,
     socket_for: impl Fn(SocketAddr) -> Option<Token>,
     reactor: &mut Reactor<Engine>,
-) -> Option<SocketAddr> {
-    let mut unreachable = None;
+) {
     for is_ipv4 in [true, false] {
         let of_family = singles.iter().filter(|(to, _)| to.is_ipv4() == is_ipv4);
         let datagrams: Vec<(SocketAddr, &[u8])> =
@@ -354,7 +344,7 @@ fn send_singles(
                 Ok(count) => rest = rest.get(count..).unwrap_or_default(),
                 Err(error) => {
                     tracing::trace!(to = %first, %error, "not sent");
-                    unreachable = is_hopeless(&error).then_some(first).or(unreachable);
+                    unreachable.extend(is_hopeless(&error).then_some(first));
                     rest = &rest[1..];
                 }
             }
@@ -362,7 +352,6 @@ fn send_singles(
     }
     bytes.clear();
     singles.clear();
-    unreachable
 }
 
 fn is_too_long(error: &io::Error) -> bool {
@@ -378,17 +367,12 @@ fn is_hopeless(error: &io::Error) -> bool {
 impl fmt::Debug for Utp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shared = self.shared.borrow();
-        f.debug_struct("Utp")
-            .field("streams", &shared.mux.len())
-            .field("failures", &self.failures)
-            .finish_non_exhaustive()
+        f.debug_struct("Utp").field("streams", &shared.mux.len()).finish_non_exhaustive()
     }
 }
 
-/// How long a peer may take to answer, where TCP can be tried after.
-const UTP_PATIENCE: Duration = Duration::from_secs(4);
-/// After so many that did not answer, TCP comes first.
-const HOPELESS_FROM: u32 = 8;
+/// How long a peer may take to answer, where TCP can be tried after: it is asked twice.
+const UTP_PATIENCE: Duration = Duration::from_secs(2);
 const CLOSING_MAX: usize = 256;
 /// Datagrams that go out in one call.
 const SINGLES_MAX: usize = 64;

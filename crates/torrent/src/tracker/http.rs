@@ -11,7 +11,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    AnnounceEvent, AnnounceReply, AnnounceRequest, PEERS_MAX, ScrapeEntry, TrackerFault, sanitised,
+    AnnounceEvent, AnnounceReply, AnnounceRequest, AnnouncedEncryption, PEERS_MAX, ScrapeEntry,
+    TrackerFault, sanitised,
 };
 use crate::bencode::{Dict, Limits, Value, decode_prefix};
 use crate::percent::push_encoded;
@@ -47,6 +48,14 @@ pub fn announce_url(base: &str, request: &AnnounceRequest) -> String {
     };
     if let Some(event) = event {
         push(&mut url, "event", event.as_bytes());
+    }
+    match request.encryption {
+        AnnouncedEncryption::None => {}
+        AnnouncedEncryption::Supported => push(&mut url, "supportcrypto", b"1"),
+        AnnouncedEncryption::Required => {
+            push(&mut url, "supportcrypto", b"1");
+            push(&mut url, "requirecrypto", b"1");
+        }
     }
     if let Some(id) = &request.tracker_id {
         push(&mut url, "trackerid", id);
@@ -197,6 +206,7 @@ mod tests {
             numwant: Some(50),
             key: 0xab,
             tracker_id: Some(b"x y".to_vec()),
+            encryption: AnnouncedEncryption::None,
         }
     }
 
@@ -231,6 +241,19 @@ mod tests {
         assert_eq!(event(AnnounceEvent::Stopped).as_deref(), Some("stopped"));
         assert_eq!(event(AnnounceEvent::Completed).as_deref(), Some("completed"));
         assert_eq!(event(AnnounceEvent::None), None);
+    }
+
+    #[test]
+    fn an_announce_says_whether_peers_may_or_must_encrypt() {
+        let crypto = |encryption| {
+            let request = AnnounceRequest { encryption, ..request() };
+            let url = announce_url("http://t/announce", &request);
+            let pairs = url.split('&').filter(|pair| pair.contains("crypto"));
+            pairs.collect::<Vec<_>>().join("&")
+        };
+        assert_eq!(crypto(AnnouncedEncryption::None), "");
+        assert_eq!(crypto(AnnouncedEncryption::Supported), "supportcrypto=1");
+        assert_eq!(crypto(AnnouncedEncryption::Required), "supportcrypto=1&requirecrypto=1");
     }
 
     #[test]

@@ -10,9 +10,12 @@
 //! [BEP 48]: https://www.bittorrent.org/beps/bep_0048.html
 
 mod announcer;
+#[cfg(test)]
+mod announcer_tests;
 pub mod http;
 pub mod server;
 mod text;
+mod tier;
 mod udp;
 
 use std::net::{IpAddr, SocketAddr};
@@ -39,6 +42,19 @@ pub enum AnnounceEvent {
     Paused,
 }
 
+/// What a tracker is told of encrypted connections, so that it may name peers that suit. Only over HTTP; most
+/// trackers do nothing with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AnnouncedEncryption {
+    /// Nothing.
+    #[default]
+    None,
+    /// We take them: `supportcrypto=1`.
+    Supported,
+    /// We take no others: `requirecrypto=1` besides.
+    Required,
+}
+
 /// What a tracker is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnnounceRequest {
@@ -62,6 +78,8 @@ pub struct AnnounceRequest {
     pub key: u32,
     /// What the tracker asked us to repeat.
     pub tracker_id: Option<Vec<u8>>,
+    /// Whether peers may, or must, encrypt.
+    pub encryption: AnnouncedEncryption,
 }
 
 /// What a tracker says.

@@ -300,6 +300,7 @@ mod tests {
     use super::*;
     use crate::PeerId;
     use crate::swarm::tests::epoch;
+    use crate::tracker::AnnouncedEncryption;
 
     fn announce() -> TrackerRequest {
         TrackerRequest::Announce(Box::new(AnnounceRequest {
@@ -313,6 +314,7 @@ mod tests {
             numwant: None,
             key: 7,
             tracker_id: None,
+            encryption: AnnouncedEncryption::None,
         }))
     }
 

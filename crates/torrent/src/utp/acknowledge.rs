@@ -18,6 +18,8 @@ pub(super) struct Acknowledged {
     pub(super) longest: Option<(usize, bool)>,
     /// A probe of this length was lost.
     pub(super) lost_probe: Option<usize>,
+    /// It was overtaken by others: what it tells was told before.
+    pub(super) is_late: bool,
 }
 
 impl SendQueue {
@@ -35,7 +37,7 @@ impl SendQueue {
         if count > self.sent {
             // Late ones tell what was told before; others tell of what never was.
             let is_late = count > usize::from(u16::MAX) - LATE_MAX;
-            return is_late.then_some(result);
+            return is_late.then_some(Acknowledged { is_late, ..result });
         }
         for _ in 0..count {
             let Some(segment) = self.segments.pop_front() else { break };
@@ -86,26 +88,43 @@ impl SendQueue {
         result.bytes += len;
         result.is_new = true;
         let took = now.saturating_sub(segment.sent_at);
-        // It may have been an earlier transmission that arrived.
-        if segment.transmissions == 1 {
+        // Else it may have been an earlier transmission that arrived.
+        let is_first = segment.transmissions == 1;
+        let is_latest = is_first || self.least_trip().is_some_and(|least| took >= least);
+        if is_first {
             result.round_trip = Some(result.round_trip.map_or(took, |least| least.min(took)));
-            self.latest_acknowledged = self.latest_acknowledged.max(segment.order + 1);
+        }
+        if is_latest {
+            let latest = (segment.order + 1, segment.sent_at);
+            self.latest_acknowledged = self.latest_acknowledged.max(latest);
+        }
+        if is_latest && self.repeated_last == Some(segment.order) {
+            // So the one before it was lost.
+            result.lost = result.lost.max(Some(segment.order));
         }
         let is_probe = segment.kind == SegmentKind::Probe && segment.transmissions == 1;
         let whole = (len + Header::LEN, is_probe);
         result.longest = result.longest.max(Some(whole));
     }
 
-    /// Packets are lost if several that were sent after them have arrived.
+    /// Packets are lost if several that were sent after them have arrived, or one that was sent so much later that
+    /// no packet is overtaken by that much ([RFC 8985](https://www.rfc-editor.org/rfc/rfc8985)).
     fn find_lost(&mut self, highest: usize, result: &mut Acknowledged) {
+        let (latest, latest_at) = self.latest_acknowledged;
+        let overtakes_by = self.round_trip.map(|(_, smoothed)| smoothed / 4);
         for index in 0..highest {
             let segment = &self.segments[index];
-            if segment.fate == Fate::InFlight
-                && segment.order + u64::from(DUPLICATES) < self.latest_acknowledged
-            {
+            let is_behind = segment.order + u64::from(DUPLICATES) < latest;
+            let is_long_ago = segment.order < latest
+                && overtakes_by.is_some_and(|by| segment.sent_at + by < latest_at);
+            if segment.fate == Fate::InFlight && (is_behind || is_long_ago) {
                 self.lose(index, result);
             }
         }
+    }
+
+    fn least_trip(&self) -> Option<u64> {
+        self.round_trip.map(|(least, _)| least)
     }
 
     pub(super) fn lose(&mut self, index: usize, result: &mut Acknowledged) {
@@ -131,6 +150,18 @@ impl SendQueue {
             self.lose(index, &mut result);
         }
         self.duplicates = 0;
+        result.lost_probe
+    }
+
+    /// Nothing came for a while: the last packet goes out once more, though it may have arrived. What is
+    /// said to that tells what else is missing. Returns the length of a probe, if it was one.
+    pub(super) fn repeat_last(&mut self) -> Option<usize> {
+        let mut result = Acknowledged::default();
+        let is_under_way = |segment: &Segment| segment.fate == Fate::InFlight;
+        let last = self.segments.range(..self.sent).rposition(is_under_way)?;
+        self.lose(last, &mut result);
+        // It goes out next, before all others.
+        self.repeated_last = Some(self.order);
         result.lost_probe
     }
 }

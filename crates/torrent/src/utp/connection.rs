@@ -47,6 +47,10 @@ pub(super) struct Connection {
     pub(super) unanswered: u32,
     /// When everything under way counts as lost.
     pub(super) give_up_at: Option<u64>,
+    /// When the last packet is sent once more, to learn what has arrived.
+    pub(super) repeat_at: Option<u64>,
+    /// That was done, and nothing new has come since.
+    pub(super) has_repeated: bool,
     /// When the pacer lets the next packets out.
     pub(super) pace_at: Option<u64>,
     /// One packet may go out though the other end has no room: to learn when it has.
@@ -144,6 +148,8 @@ impl Connection {
             ack: Ack::Nothing,
             unanswered: 0,
             give_up_at: None,
+            repeat_at: None,
+            has_repeated: false,
             pace_at: None,
             tests_window: false,
             limited_at: None,
@@ -154,9 +160,12 @@ impl Connection {
         }
     }
 
-    /// Whether the other end has yet to show that it is where it says.
-    pub(super) const fn is_half_open(&self) -> bool {
-        matches!(self.state, State::Asked { .. })
+    /// Since when the other end has yet to show that it is where it says.
+    pub(super) const fn half_open_since(&self) -> Option<u64> {
+        match self.state {
+            State::Asked { since } => Some(since),
+            State::Asking { .. } | State::Open | State::Closed(_) => None,
+        }
     }
 
     /// How asking for it ended.
@@ -282,8 +291,11 @@ impl Connection {
         // Who acknowledges what was never sent is not the other end.
         let Some(acknowledged) = acknowledged else { return };
         self.measure(times, header);
-        self.their_window = header.window as usize;
-        if self.tests_window || self.their_window == 0 {
+        if !acknowledged.is_late {
+            self.their_window = header.window as usize;
+        }
+        // Who has no room for a packet says nothing new for as long as its program rests.
+        if self.tests_window || self.their_window < self.mtu.len() {
             self.round_trip.answered();
         }
         self.handle_acknowledged(times.now, header, &acknowledged);
@@ -315,6 +327,7 @@ impl Connection {
             self.round_trip.answered();
             if let Some(sample) = acked.round_trip {
                 self.round_trip.add(sample);
+                self.send.round_trip = self.round_trip.least_and_smoothed();
             }
             let smoothed = self.round_trip.smoothed().unwrap_or_default();
             let limited_for = self.limited_at.map(|at| now.saturating_sub(at));
@@ -329,6 +342,8 @@ impl Connection {
                 },
             );
             self.give_up_at = self.send.has_unanswered().then(|| now + self.round_trip.timeout());
+            self.has_repeated = false;
+            self.await_the_last(now);
             self.pace_at = None;
             if self.wants_writable && self.write_room() >= self.write_max() / 4 {
                 self.wants_writable = false;
@@ -339,6 +354,14 @@ impl Connection {
             self.ledbat.handle_loss(now);
             self.recovered_at = self.send.order();
         }
+    }
+
+    /// Sets when the last packet is sent once more, should nothing come.
+    pub(super) fn await_the_last(&mut self, now: u64) {
+        let is_little = self.send.in_flight() < 2 * (self.mtu.len() - Header::LEN);
+        let patience = self.round_trip.tail_patience(is_little);
+        let last = self.send.last_sent_at().filter(|_| !self.has_repeated);
+        self.repeat_at = last.zip(patience).map(|(at, patience)| (at + patience).max(now));
     }
 
     fn handle_data(&mut self, now: u64, packet: &Packet<'_>, room: usize) {
@@ -373,8 +396,10 @@ impl Connection {
         if !matches!(self.state, State::Closed(_)) {
             self.state = State::Closed(reason);
             self.news.closed = Some(reason);
-            self.send = SendQueue::new(0);
-            (self.give_up_at, self.pace_at, self.ack) = (None, None, Ack::Nothing);
+            // What is still said bears the right number: who gets another does not listen.
+            self.send = SendQueue::new(self.send.next_sequence());
+            (self.give_up_at, self.repeat_at, self.pace_at) = (None, None, None);
+            self.ack = Ack::Nothing;
         }
     }
 

@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::io::{IoSlice, IoSliceMut};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use super::connection::Connection;
 use super::{CloseReason, Event, Mux, MuxConfig, StreamId};
 use crate::Rng;
 
@@ -22,6 +24,9 @@ pub(super) struct Link {
     pub(super) losses: usize,
     pub(super) late: usize,
     pub(super) twice: usize,
+    /// Of the packets that are sent, counted from the first, these are lost.
+    pub(super) lost: Range<u64>,
+    pub(super) sent: u64,
     /// Packets that are longer are cut up, or lost if they do not allow that.
     pub(super) len_max: usize,
     /// When the last byte of the queue is out.
@@ -41,6 +46,8 @@ impl Link {
             losses: 0,
             late: 0,
             twice: 0,
+            lost: 0..0,
+            sent: 0,
             len_max: 1472,
             free_at: None,
             waited_max: Duration::ZERO,
@@ -63,6 +70,10 @@ impl Link {
         let out = now + wait + Duration::from_nanos(len_on_wire * 1_000_000_000 / self.rate);
         self.free_at = Some(out);
         self.waited_max = self.waited_max.max(wait);
+        self.sent += 1;
+        if self.lost.contains(&(self.sent - 1)) {
+            return Vec::new();
+        }
         let mut one_in_thousand = |count| rng.below(1000) < count;
         if one_in_thousand(self.losses) {
             return Vec::new();
@@ -301,6 +312,13 @@ impl World {
     pub(super) fn inject(&mut self, to: usize, bytes: &[u8]) {
         let from = self.ends[1 - to].addr;
         self.ends[to].mux.handle_datagram(self.now, from, bytes);
+    }
+
+    /// What one end knows of the connection.
+    pub(super) fn connection(&self, of: usize) -> &Connection {
+        let end = &self.ends[of];
+        let slot = end.mux.slot_of(end.stream.expect("a stream")).expect("it is there");
+        end.mux.connection(slot).expect("it is there")
     }
 
     /// What goes from one end to the other and has not arrived.

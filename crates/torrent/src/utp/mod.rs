@@ -66,8 +66,8 @@ pub struct Mux {
     ready: VecDeque<u32>,
     timers: BTreeSet<(u64, u32)>,
     events: VecDeque<Event>,
-    /// Streams that were asked for by somebody who has yet to show where it is.
-    half_open: usize,
+    /// Streams that were asked for by somebody who has yet to show where it is, and since when.
+    half_open: BTreeSet<(u64, u32)>,
     /// Resets to be sent.
     resets: VecDeque<(SocketAddr, [u8; Header::LEN])>,
     /// How many more resets there may be, as of then.
@@ -111,7 +111,7 @@ impl Mux {
             ready: VecDeque::new(),
             timers: BTreeSet::new(),
             events: VecDeque::new(),
-            half_open: 0,
+            half_open: BTreeSet::new(),
             resets: VecDeque::new(),
             reset_credit: (RESETS_PER_SECOND, 0),
             buffered: 0,
@@ -175,13 +175,16 @@ impl Mux {
             return self.refuse(times, from, syn);
         }
         let is_full = self.by_id.len() >= self.config.streams_max
-            || self.half_open >= self.config.half_open_max;
+            || self.half_open.len() >= self.config.half_open_max;
         if is_full {
-            return;
+            // The one that waits longest gives way: else a few who never come back, under false names, would keep
+            // everyone out.
+            let Some((_, longest)) = self.half_open.pop_first() else { return };
+            self.forget(longest);
         }
         let sequence = self.rng.u32() as u16;
-        self.half_open += 1;
-        self.add(Connection::asked(times.now, from, syn, sequence));
+        let id = self.add(Connection::asked(times.now, from, syn, sequence));
+        self.half_open.insert((times.now, id.slot));
     }
 
     /// Says that there is no such connection; not too often, since anyone can ask in anyone's name.
@@ -205,6 +208,9 @@ impl Mux {
         sequence: u16,
         acknowledged: u16,
     ) {
+        if self.resets.len() >= RESETS_MAX {
+            return;
+        }
         let reset = Header {
             kind: PacketKind::Reset,
             connection_id,
@@ -420,6 +426,8 @@ impl Mux {
     }
 }
 
+/// How many resets wait for the socket; beyond, the other end finds out itself.
+const RESETS_MAX: usize = 2048;
 /// How many resets there may be in a second.
 const RESETS_PER_SECOND: u64 = 50;
 /// How often a number for a connection is drawn that is not taken.

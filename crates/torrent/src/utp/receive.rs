@@ -132,6 +132,9 @@ impl ReceiveQueue {
                 count += len;
             }
         }
+        if self.ready.is_empty() && self.ready.capacity() > RETAINED_MAX {
+            self.ready.shrink_to(RETAINED_MAX);
+        }
         count
     }
 
@@ -161,6 +164,8 @@ impl ReceiveQueue {
     }
 }
 
+/// Memory that is kept for what comes next, in bytes: one that waited for long had more, and others need it now.
+const RETAINED_MAX: usize = 512 * 1024;
 /// So far ahead of a missing packet others are kept.
 const EARLY_MAX: usize = 2048;
 /// The room for the awaited packet when there is no other.
@@ -227,6 +232,17 @@ mod tests {
         assert_eq!(queue.receive(0, &[0; 1000], false, 1000), Arrival::OutOfOrder);
         assert_eq!(queue.len(), 2000);
         assert_eq!(queue.receive(2, &[0; 1500], false, 1000), Arrival::Refused);
+    }
+
+    #[test]
+    fn who_has_read_all_gives_memory_back() {
+        let mut queue = ReceiveQueue::new(0);
+        for sequence in 0..1500 {
+            queue.receive(sequence, &[0; 1400], false, 3_000_000);
+        }
+        let mut bytes = vec![0; 3_000_000];
+        assert_eq!(queue.read(&mut [IoSliceMut::new(&mut bytes)]), 1500 * 1400);
+        assert!(queue.ready.capacity() <= 2 * RETAINED_MAX);
     }
 
     #[test]

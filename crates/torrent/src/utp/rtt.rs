@@ -7,6 +7,8 @@
 pub(super) struct RoundTrip {
     smoothed: Option<u64>,
     variation: u64,
+    /// The shortest there was.
+    least: u64,
     /// How often in succession nothing came.
     silences: u32,
 }
@@ -15,9 +17,10 @@ impl RoundTrip {
     pub(super) fn add(&mut self, sample: u64) {
         let Some(smoothed) = self.smoothed else {
             self.smoothed = Some(sample.max(1));
-            self.variation = sample / 2;
+            (self.variation, self.least) = (sample / 2, sample);
             return;
         };
+        self.least = self.least.min(sample);
         self.variation = (3 * self.variation + smoothed.abs_diff(sample)) / 4;
         self.smoothed = Some(((7 * smoothed + sample) / 8).max(1));
     }
@@ -25,6 +28,18 @@ impl RoundTrip {
     /// As it is on average, once something is known.
     pub(super) const fn smoothed(&self) -> Option<u64> {
         self.smoothed
+    }
+
+    /// The shortest, and the average, once something is known.
+    pub(super) fn least_and_smoothed(&self) -> Option<(u64, u64)> {
+        self.smoothed.map(|smoothed| (self.least, smoothed))
+    }
+
+    /// After how long a silence the last packet is sent once more (RFC 8985). Others let an acknowledgement wait for
+    /// a tenth of a second if there is little to acknowledge.
+    pub(super) fn tail_patience(&self, is_little: bool) -> Option<u64> {
+        let others_wait = if is_little { ACK_PATIENCE_OF_OTHERS } else { 0 };
+        self.smoothed.map(|smoothed| (2 * smoothed + others_wait).max(TAIL_PATIENCE_MIN))
     }
 
     /// After how long a silence everything under way counts as lost.
@@ -52,6 +67,8 @@ const TIMEOUT_UNKNOWN: u64 = 1_000_000;
 const TIMEOUT_MIN: u64 = 500_000;
 const TIMEOUT_MAX: u64 = 30_000_000;
 const SILENCES_COUNTED: u32 = 10;
+const ACK_PATIENCE_OF_OTHERS: u64 = 100_000;
+const TAIL_PATIENCE_MIN: u64 = 20_000;
 
 #[cfg(test)]
 mod tests {

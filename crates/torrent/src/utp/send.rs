@@ -34,8 +34,12 @@ pub(super) struct SendQueue {
     pub(super) queued: usize,
     /// The number of the next transmission.
     pub(super) order: u64,
-    /// The latest transmission that was acknowledged, counted from 1; 0 is none.
-    pub(super) latest_acknowledged: u64,
+    /// The latest transmission that was acknowledged, counted from 1, 0 is none; and when that was.
+    pub(super) latest_acknowledged: (u64, u64),
+    /// The transmission that only asked what has arrived.
+    pub(super) repeated_last: Option<u64>,
+    /// How long the way there and back takes, at least and on average.
+    pub(super) round_trip: Option<(u64, u64)>,
     pub(super) duplicates: u32,
     /// The last of the segments ends the stream.
     pub(super) has_end: bool,
@@ -129,6 +133,12 @@ impl SendQueue {
     /// How many packets were not acknowledged.
     pub(super) fn len(&self) -> usize {
         self.segments.len()
+    }
+
+    /// When the last packet went out, if some are under way and none is known to be lost.
+    pub(super) fn last_sent_at(&self) -> Option<u64> {
+        let last = self.segments.get(self.sent.checked_sub(1)?)?;
+        (self.in_flight > 0 && self.lost == 0).then_some(last.sent_at)
     }
 
     /// Whether packets are under way.
@@ -242,8 +252,7 @@ impl SendQueue {
     /// however little `room` there is. While something is missing at the other end, nothing is sent that
     /// is so far ahead of it that others would not keep it.
     pub(super) fn next_run(&self, room: usize) -> Option<Run> {
-        let is_repeated = self.lost > 0;
-        let first = if is_repeated {
+        let first = if self.lost > 0 {
             self.segments.iter().position(|segment| segment.fate == Fate::Lost)?
         } else {
             self.sent
@@ -276,6 +285,8 @@ impl SendQueue {
                 break;
             }
         }
+        // One that the system refused was never sent.
+        let is_repeated = start.transmissions > 0;
         Some(Run { first, count, kind: start.kind, is_repeated })
     }
 
@@ -465,9 +476,10 @@ mod tests {
         }
         let lie = queue.acknowledge(0, &[0xff; 252], false, 1).unwrap();
         assert_eq!((lie.bytes, queue.in_flight()), (200, 100));
-        assert_eq!(queue.acknowledge(u16::MAX, &[], false, 1), Some(Acknowledged::default()));
+        let late = Some(Acknowledged { is_late: true, ..Acknowledged::default() });
+        assert_eq!(queue.acknowledge(u16::MAX, &[], false, 1), late);
         assert_eq!(queue.acknowledge(3, &[], false, 1).unwrap().bytes, 100);
-        assert_eq!(queue.acknowledge(2, &[], false, 1), Some(Acknowledged::default()));
+        assert_eq!(queue.acknowledge(2, &[], false, 1), late);
     }
 
     #[test]
@@ -490,6 +502,51 @@ mod tests {
         assert_eq!(queue.in_flight(), 200);
         assert_eq!(send_all(&mut queue, 3), [(2, 5)]);
         assert_eq!(queue.acknowledge(5, &[], false, 4).unwrap().round_trip, Some(1));
+    }
+
+    #[test]
+    fn a_probe_that_the_system_does_not_take_stays_a_probe() {
+        let mut queue = SendQueue::new(0);
+        assert!(queue.write(&[IoSlice::new(&[7; 800])], usize::MAX, LEN, Some(220)).1);
+        let probe = queue.next_run(usize::MAX).unwrap();
+        queue.send(&probe, 0, &header());
+        queue.refused(&probe, 0);
+        let again = queue.next_run(usize::MAX).unwrap();
+        assert_eq!((again.kind, again.is_repeated), (SegmentKind::Probe, false));
+    }
+
+    #[test]
+    fn what_was_sent_long_before_one_that_arrived_is_lost_though_few_were_sent_since() {
+        let mut queue = sent(3);
+        queue.round_trip = Some((40_000, 40_000));
+        let soon = queue.acknowledge(0, &[0b01], true, 40_000).unwrap();
+        assert_eq!(soon.lost, None);
+        write(&mut queue, &[0; 100]);
+        send_all(&mut queue, 41_000);
+        let late = queue.acknowledge(0, &[0b101], true, 82_000).unwrap();
+        assert_eq!(late.lost, Some(2));
+        assert_eq!(send_all(&mut queue, 83_000), [(0, 1), (2, 3)]);
+    }
+
+    #[test]
+    fn the_last_is_repeated_and_what_was_missing_is_found_by_that() {
+        for (arrived, missing) in [(3, vec![]), (2, vec![]), (0, vec![(0, 2)])] {
+            let mut queue = sent(3);
+            queue.round_trip = Some((40_000, 40_000));
+            assert_eq!(queue.last_sent_at(), Some(0));
+            assert_eq!(queue.repeat_last(), None);
+            assert_eq!(queue.last_sent_at(), None);
+            assert_eq!(send_all(&mut queue, 100_000), [(2, 3)]);
+            let (sequence, selective, now) = match arrived {
+                // It had arrived, and only the word of that was late.
+                3 => (3, &[][..], 110_000),
+                2 => (3, &[][..], 150_000),
+                _ => (0, &[0b10][..], 150_000),
+            };
+            let answer = queue.acknowledge(sequence, selective, true, now).unwrap();
+            assert_eq!(answer.lost.is_some(), arrived < 3);
+            assert_eq!(send_all(&mut queue, 151_000), missing);
+        }
     }
 
     #[test]

@@ -10,9 +10,10 @@ use std::time::Duration;
 pub struct MuxConfig {
     /// Others may connect to us. Default: yes.
     pub accepts: bool,
-    /// Streams at once; beyond, whoever asks gets no answer. Default: 1000.
+    /// Streams at once; beyond, whoever asks gets no answer, or takes the place of one that sent nothing yet.
+    /// Default: 1000.
     pub streams_max: usize,
-    /// Streams that were asked for by somebody who sent nothing yet; beyond, whoever asks gets no answer.
+    /// Streams that were asked for by somebody who sent nothing yet; beyond, the one that waits longest is forgotten.
     /// Default: 128.
     pub half_open_max: usize,
     /// Bytes of received data in memory for one stream. Default: 2 MiB.

@@ -72,11 +72,11 @@ impl Mux {
         act: impl FnOnce(&mut Connection) -> T,
     ) -> Option<T> {
         let connection = self.slots.get_mut(slot as usize)?.connection.as_mut()?;
-        let (buffered, was_half_open) = (connection.buffered(), connection.is_half_open());
+        let (buffered, half_open_since) = (connection.buffered(), connection.half_open_since());
         let result = act(connection);
         self.buffered = (self.buffered + connection.buffered()).saturating_sub(buffered);
-        if was_half_open && !connection.is_half_open() {
-            self.half_open -= 1;
+        if let (Some(since), None) = (half_open_since, connection.half_open_since()) {
+            self.half_open.remove(&(since, slot));
         }
         self.settle(slot, true);
         Some(result)
@@ -115,7 +115,7 @@ impl Mux {
         }
     }
 
-    fn forget(&mut self, slot: u32) {
+    pub(super) fn forget(&mut self, slot: u32) {
         let Some(entry) = self.slots.get_mut(slot as usize) else { return };
         let Some(connection) = entry.connection.take() else { return };
         entry.generation = entry.generation.wrapping_add(1);

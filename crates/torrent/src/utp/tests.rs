@@ -166,6 +166,65 @@ fn who_does_not_read_is_not_sent_more_than_there_is_room_for() {
 }
 
 #[test]
+fn an_acknowledgement_that_was_overtaken_does_not_close_the_window() {
+    let mut world = World::new(14, &Link::new(10, 10, 100));
+    world.ends[0].to_write = 200_000;
+    world.run_until(|world| world.ends[1].read > 100_000);
+    let mut late = world.under_way(0).pop().unwrap();
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(world.ends[1].read, 200_000);
+    late[12..16].fill(0);
+    world.inject(0, &late);
+    world.ends[0].to_write += 1000;
+    world.run_for(Duration::from_millis(50));
+    assert_eq!(world.ends[1].read, 201_000);
+}
+
+#[test]
+fn a_reader_that_rests_with_room_for_less_than_a_packet_is_waited_for() {
+    let mut world = World::new(15, &Link::new(10, 10, 100));
+    world.ends[0].to_write = 50_000;
+    world.run_for(Duration::from_secs(1));
+    // From now on the far end is one that drops what it has no room for.
+    world.links.iter_mut().for_each(|link| link.losses = 1000);
+    world.ends[0].to_write += 50_000;
+    let (next, received) = world.connection(0).numbers();
+    let id = world.connection(0).receive_id;
+    let kind = PacketKind::State;
+    let mut full = datagram(kind, id, received.wrapping_add(1), next.wrapping_sub(1), b"");
+    full[12..16].copy_from_slice(&300_u32.to_be_bytes());
+    for _ in 0..600 {
+        world.run_for(Duration::from_millis(500));
+        world.inject(0, &full);
+    }
+    assert_eq!(world.ends[0].closed, None);
+}
+
+/// What the loss of the last `lost` of `packets` costs, in milliseconds, beside the way there; at 50 ms there and back.
+fn cost_of_losing_the_last(packets: u64, lost: u64) -> u128 {
+    let mut world = World::new(16, &Link::new(100, 25, 100));
+    world.ends[0].to_write = 300_000;
+    world.run_for(Duration::from_secs(3));
+    let sent = world.links[0].sent;
+    let payload = world.connection(0).packet_len() - Header::LEN;
+    world.links[0].lost = sent + packets - lost..sent + packets;
+    world.ends[0].to_write += packets * payload as u64;
+    let (start, all) = (world.now, world.ends[0].to_write);
+    world.run_until(|world| world.ends[1].read == all);
+    assert!(lost == 0 || world.links[0].sent > sent + packets);
+    (world.now - start).as_millis().saturating_sub(25)
+}
+
+#[test]
+fn losing_the_last_packets_costs_a_few_round_trips_and_no_timeout() {
+    assert!(cost_of_losing_the_last(8, 0) < 10);
+    for (packets, lost, most) in [(8, 1, 220), (8, 2, 190), (8, 5, 190), (1, 1, 220), (2, 1, 220)] {
+        let cost = cost_of_losing_the_last(packets, lost);
+        assert!(cost <= most, "{lost} of {packets}: {cost} ms");
+    }
+}
+
+#[test]
 fn a_flood_of_requests_fills_no_more_than_its_table_and_is_forgotten() {
     let start = epoch();
     let mut mux = Mux::new(start, MuxConfig::default(), Rng::from_seed(1));
@@ -181,7 +240,29 @@ fn a_flood_of_requests_fills_no_more_than_its_table_and_is_forgotten() {
     assert_eq!(answers, mux.len());
     assert_eq!(mux.poll_event(), None);
     mux.handle_timeout(start + Duration::from_secs(11));
-    assert!(mux.is_empty() && mux.poll_timeout().is_none() && mux.half_open == 0);
+    assert!(mux.is_empty() && mux.poll_timeout().is_none() && mux.half_open.is_empty());
+}
+
+#[test]
+fn who_comes_back_gets_in_though_the_table_is_full_of_those_who_do_not() {
+    let config = MuxConfig { streams_max: 40, half_open_max: 20, ..MuxConfig::default() };
+    let start = epoch();
+    let mut mux = Mux::new(start, config, Rng::from_seed(1));
+    let host = |number: u16| SocketAddr::from(([10, 1, (number >> 8) as u8, number as u8], 1));
+    let syn = |number| datagram(PacketKind::Syn, number, 1, 0, b"");
+    (0..500).for_each(|number| mux.handle_datagram(start, host(number), &syn(number)));
+    let at = start + Duration::from_millis(1);
+    mux.handle_datagram(at, host(600), &syn(600));
+    (700..715).for_each(|number| mux.handle_datagram(at, host(number), &syn(number)));
+    let mut said = None;
+    while let Some(transmit) = mux.poll_output(at) {
+        let packet = Packet::decode(transmit.bytes).unwrap();
+        said = if transmit.to == host(600) { Some(packet.header.sequence) } else { said };
+    }
+    let acknowledged = said.expect("an answer").wrapping_sub(1);
+    mux.handle_datagram(at, host(600), &datagram(PacketKind::Data, 601, 2, acknowledged, b"hi"));
+    assert!(matches!(mux.poll_event(), Some(Event::Accepted(_, from)) if from == host(600)));
+    assert_eq!((mux.len(), mux.half_open.len()), (20, 19));
 }
 
 #[test]

@@ -18,8 +18,8 @@ impl Connection {
             State::Open if self.ack == Ack::Now => None,
             State::Open => Some(self.sent_at + KEEPALIVE_AFTER),
         };
-        let times = [ack_at, by_state, self.give_up_at, self.pace_at, self.lingers_until];
-        times.into_iter().flatten().min()
+        let times = [ack_at, by_state, self.give_up_at, self.repeat_at, self.pace_at];
+        times.into_iter().chain([self.lingers_until]).flatten().min()
     }
 
     /// A time has come that [`timeout`](Self::timeout) gave. Harmless if it has not.
@@ -63,11 +63,24 @@ impl Connection {
         if self.give_up_at.is_some_and(|at| at <= now) {
             self.give_up(now);
         }
+        if self.repeat_at.is_some_and(|at| at <= now) {
+            self.repeat_last(now);
+        }
+    }
+
+    /// Nothing came for a while, as when the last packets are lost.
+    fn repeat_last(&mut self, now: u64) {
+        (self.repeat_at, self.has_repeated) = (None, true);
+        if let Some(len) = self.send.repeat_last() {
+            self.mtu.probe_lost(len);
+        }
+        self.give_up_at = Some(now + self.round_trip.timeout());
+        self.pace_at = None;
     }
 
     /// Nothing came for too long.
     fn give_up(&mut self, now: u64) {
-        self.give_up_at = None;
+        (self.give_up_at, self.repeat_at, self.has_repeated) = (None, None, true);
         let silences = self.round_trip.silence();
         if silences > SILENCES_MAX {
             return self.close_with(CloseReason::TimedOut);

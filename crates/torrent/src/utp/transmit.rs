@@ -107,6 +107,7 @@ impl Connection {
         self.sent_at = times.now;
         let timeout = self.round_trip.timeout();
         self.give_up_at.get_or_insert(times.now + timeout);
+        self.await_the_last(times.now);
         Some(Outgoing::Run { run, chunk, place, segment_len })
     }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 use super::peer_table::TableReply;
 use crate::bencode::{OwnedValue, encode};
 use crate::tracker::udp::SCRAPE_MAX;
-use crate::tracker::{AnnounceEvent, AnnounceRequest, ScrapeEntry};
+use crate::tracker::{AnnounceEvent, AnnounceRequest, AnnouncedEncryption, ScrapeEntry};
 use crate::{InfoHash, PeerId, compact};
 
 /// What is asked.
@@ -85,6 +85,7 @@ fn announce(query: Query<'_>) -> Result<HttpQuestion, Refusal> {
             .bytes("trackerid")
             .transpose()?
             .filter(|id| id.len() <= TRACKER_ID_LEN_MAX),
+        encryption: AnnouncedEncryption::None,
     };
     let form = match (query.text("compact"), query.text("no_peer_id")) {
         (Some("0"), Some("1")) => PeersForm::DictsWithoutIds,
@@ -273,6 +274,7 @@ mod tests {
             numwant: Some(50),
             key: 0xab,
             tracker_id: Some(b"x y".to_vec()),
+            encryption: AnnouncedEncryption::None,
         }
     }
 

@@ -201,8 +201,8 @@ mod tests {
     use crate::swarm::tests::epoch;
     use crate::tracker::http as client;
     use crate::tracker::{
-        AnnounceEvent, AnnounceReply, AnnounceRequest, ScrapeEntry, TrackerFault, TrackerRequest,
-        UdpOutput, UdpTracker,
+        AnnounceEvent, AnnounceReply, AnnounceRequest, AnnouncedEncryption, ScrapeEntry,
+        TrackerFault, TrackerRequest, UdpOutput, UdpTracker,
     };
     use crate::{InfoHash, PeerId};
 
@@ -227,6 +227,7 @@ mod tests {
             numwant: None,
             key: 0,
             tracker_id: None,
+            encryption: AnnouncedEncryption::None,
         }
     }
 

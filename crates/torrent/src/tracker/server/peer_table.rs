@@ -248,6 +248,7 @@ mod tests {
 
     use super::*;
     use crate::swarm::tests::epoch;
+    use crate::tracker::AnnouncedEncryption;
 
     fn table(limits: TableLimits) -> PeerTable {
         PeerTable::new(limits, Rng::from_seed(5))
@@ -281,6 +282,7 @@ mod tests {
             numwant: Some(200),
             key: 0,
             tracker_id: None,
+            encryption: AnnouncedEncryption::None,
         }
     }
 

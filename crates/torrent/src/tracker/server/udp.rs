@@ -17,7 +17,7 @@ use crate::tracker::udp::{
     ACTION_ANNOUNCE, ACTION_CONNECT, ACTION_ERROR, ACTION_SCRAPE, PROTOCOL_ID, SCRAPE_MAX,
     split_u32,
 };
-use crate::tracker::{AnnounceEvent, AnnounceRequest, ScrapeEntry};
+use crate::tracker::{AnnounceEvent, AnnounceRequest, AnnouncedEncryption, ScrapeEntry};
 use crate::{InfoHash, PeerId, Rng, compact};
 
 /// A datagram that makes sense.
@@ -83,6 +83,7 @@ fn announce(body: &[u8]) -> Option<AnnounceRequest> {
         numwant: Some(numwant).filter(|numwant| numwant.cast_signed() >= 0),
         key,
         tracker_id: None,
+        encryption: AnnouncedEncryption::None,
     })
 }
 
@@ -221,6 +222,7 @@ mod tests {
             numwant,
             key: 7,
             tracker_id: None,
+            encryption: AnnouncedEncryption::None,
         }
     }
 
