@@ -12,7 +12,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use reactor::Reactor;
-use torrent::dht::{Busy, Node, NodeConfig, NodeStats, Output, SearchId, State, Summary};
+use torrent::dht::{Announce, Busy, Node, NodeConfig, NodeStats, Output, SearchId, State, Summary};
 use torrent::proxy::Target;
 use torrent::swarm::Source;
 use torrent::{InfoHash, Rng, Witness};
@@ -92,6 +92,8 @@ pub(crate) struct Dht {
     boot_at: Instant,
     boot_wait: Duration,
     save_at: Instant,
+    /// What the last run has left.
+    saved: Option<State>,
 }
 
 #[derive(Debug)]
@@ -120,11 +122,38 @@ impl Dht {
         }
     }
 
+    /// Ends the searches for a torrent, before they announce it.
+    fn cancel(&mut self, id: TaskId) {
+        let is_its = |asker: &Asker| matches!(asker, Asker::Torrent(of) if *of == id);
+        for (search, _) in self.askers.extract_if(.., |_, asker| is_its(asker)) {
+            self.node.cancel(search);
+            self.torrents -= 1;
+        }
+    }
+
+    /// Whether a node has been heard of lately.
+    fn is_connected(&self, now: Instant) -> bool {
+        self.node.stats(now).good_nodes != [0, 0]
+    }
+
     /// The torrent whose turn it is, if another search may begin.
     fn next_due(&self, now: Instant) -> Option<TaskId> {
         let (at, id) = *self.due.first()?;
-        let may_begin = self.torrents < TORRENT_SEARCHES_MAX && self.node.nodes().next().is_some();
-        (at <= now && may_begin).then_some(id)
+        let may_begin = || self.torrents < TORRENT_SEARCHES_MAX && self.is_connected(now);
+        (at <= now && may_begin()).then_some(id)
+    }
+
+    /// What the next run is to begin with, if there is anything.
+    fn state(&self, port: Option<u16>, is_read_only: bool) -> Option<State> {
+        let state = self.node.state(port.unwrap_or(0));
+        if state.nodes.is_empty() {
+            return None;
+        }
+        let Some(saved) = self.saved.as_ref().filter(|_| is_read_only) else { return Some(state) };
+        // Nobody knows one who only asks, so the names of one who answers are kept; and who asks once hears of
+        // few nodes.
+        let is_more = state.nodes.len() > saved.nodes.len();
+        is_more.then_some(State { nodes: state.nodes, ..saved.clone() })
     }
 
     pub(crate) fn status(&self, now: Instant) -> DhtStatus {
@@ -152,7 +181,8 @@ impl Engine {
             ..NodeConfig::default()
         };
         let now = reactor.now();
-        let mut state = self.dht_file().and_then(|file| read_state(&file));
+        let saved = self.dht_file().and_then(|file| read_state(&file));
+        let mut state = saved.clone();
         if let Some(state) = &mut state
             && Some(state.port) != self.port
         {
@@ -169,6 +199,7 @@ impl Engine {
             boot_at: now,
             boot_wait: BOOT_WAIT,
             save_at: now + SAVE_FIRST,
+            saved,
         }));
     }
 
@@ -217,7 +248,10 @@ impl Engine {
     pub(crate) fn note_dht(&mut self, id: TaskId, now: Instant) {
         let Some(dht) = &mut self.dht else { return };
         match self.tasks.get(&id).filter(|task| may_be_found(task)) {
-            None => dht.forget(id),
+            None => {
+                dht.forget(id);
+                dht.cancel(id);
+            }
             Some(_) if dht.slots.contains_key(&id) => {}
             Some(task) => {
                 if !task.metainfo.nodes().is_empty() {
@@ -235,14 +269,15 @@ impl Engine {
         }
     }
 
-    /// Looks up where to begin, as long as no node is known.
+    /// Looks up where to begin, as long as no node is heard of.
     fn look_up_boot_nodes(&mut self, now: Instant, reactor: &mut Reactor<Self>) {
         let Some(dht) = &mut self.dht else { return };
         dht.boot_at = now + dht.boot_wait;
-        dht.boot_wait = (dht.boot_wait * 2).min(BOOT_WAIT_MAX);
-        if dht.node.nodes().next().is_some() {
+        if dht.is_connected(now) {
+            dht.boot_wait = BOOT_WAIT;
             return;
         }
+        dht.boot_wait = (dht.boot_wait * 2).min(BOOT_WAIT_MAX);
         let running = self.tasks.values().filter(|task| may_be_found(task));
         let named = running.flat_map(|task| task.metainfo.nodes()).take(TORRENT_NODES_MAX);
         for (host, port) in named.cloned().collect::<Vec<_>>() {
@@ -287,10 +322,10 @@ impl Engine {
 
     /// Begins the search for the torrent whose turn it is.
     fn search_due(&mut self, now: Instant) {
-        // Who cannot be reached tells nobody that he could be.
-        let port = self.port.map(|_| self.announced_port());
+        let Some(id) = self.dht.as_ref().and_then(|dht| dht.next_due(now)) else { return };
+        let is_seed = self.tasks.get(&id).is_some_and(|task| task.swarm.is_completed());
+        let announce = self.dht_announce(is_seed);
         let Some(dht) = &mut self.dht else { return };
-        let Some(id) = dht.next_due(now) else { return };
         let every = self.config.dht.announce_every.as_millis() as usize;
         let jitter = Duration::from_millis(self.rng.below(every / 5 + 1) as u64);
         let due = now + self.config.dht.announce_every.mul_f32(0.9) + jitter;
@@ -298,8 +333,8 @@ impl Engine {
         dht.schedule(id, due, tries);
         let Some(task) = self.tasks.get(&id) else { return dht.forget(id) };
         for name in names(task) {
-            let begun = match port {
-                Some(port) => dht.node.announce(now, name, port),
+            let begun = match announce {
+                Some(announce) => dht.node.announce(now, name, announce),
                 None => dht.node.peers(now, name),
             };
             let begun = match begun {
@@ -319,16 +354,35 @@ impl Engine {
     pub(crate) fn ask_dht(
         &mut self,
         sender: Sender<Output>,
-        begin: impl FnOnce(&mut Node, Instant, u16) -> Result<SearchId, Busy>,
+        begin: impl FnOnce(&mut Node, Instant) -> Result<SearchId, Busy>,
         reactor: &mut Reactor<Self>,
     ) -> Option<Result<(), Busy>> {
-        let port = self.port.unwrap_or(0);
         let dht = self.dht.as_mut()?;
-        let begun = begin(&mut dht.node, reactor.now(), port).map(|search| {
+        let begun = begin(&mut dht.node, reactor.now()).map(|search| {
             dht.askers.insert(search, Asker::Handle(sender));
         });
         self.drain_dht(reactor);
         Some(begun)
+    }
+
+    /// What nodes are told of us as a peer. Who cannot be reached tells nobody that he could be; and of one behind
+    /// a proxy they would take down its address.
+    pub(crate) fn dht_announce(&self, is_seed: bool) -> Option<Announce> {
+        if self.port.is_none() || self.proxy_of_peers().is_some() {
+            return None;
+        }
+        // The router that has mapped a port has told which. Another may show others any port of ours for UDP, which
+        // is of use to peers that come by uTP.
+        let is_port_implied = self.config.utp && self.nat.mapped.is_none();
+        Some(Announce { port: self.announced_port(), is_port_implied, is_seed })
+    }
+
+    /// Our port is another: all torrents are announced again, in turn.
+    pub(crate) fn announce_to_dht_again(&mut self, now: Instant) {
+        let Some(dht) = &mut self.dht else { return };
+        for id in dht.slots.keys().copied().collect::<Vec<_>>() {
+            dht.schedule(id, now, 0);
+        }
     }
 
     /// Does everything that the node asks for.
@@ -392,16 +446,18 @@ impl Engine {
         }
     }
 
-    /// A search for a torrent has ended: the next follows soon if it has nobody to download from.
+    /// A search for a torrent has ended: the next follows soon if it has nobody to download from, or nobody has
+    /// answered.
     fn searched(&mut self, id: TaskId, summary: &Summary, now: Instant) {
         let Some(task) = self.tasks.get(&id) else { return };
         let is_lonely = task.connections.is_empty() && !task.swarm.is_completed();
         let Some(dht) = &mut self.dht else { return };
         if let Some(slot) = dht.slots.get(&id) {
             let (tries, due) = (slot.tries, slot.due);
-            let wait = RETRY_FIRST.saturating_mul(1 << tries.min(10));
-            if is_lonely && now + wait < due {
-                dht.schedule(id, now + wait, tries + 1);
+            let is_unheard = summary.replied == 0;
+            let wait = RETRY_FIRST * (1 << tries.min(if is_unheard { 3 } else { 10 }));
+            if (is_lonely || is_unheard) && now + wait < due {
+                dht.schedule(id, now + wait, tries.saturating_add(1));
             } else if !is_lonely {
                 dht.schedule(id, due, 0);
             }
@@ -425,19 +481,17 @@ impl Engine {
             return;
         }
         dht.save_at = now + SAVE_EVERY;
-        let state = dht.node.state(self.port.unwrap_or(0));
-        if !state.nodes.is_empty() {
+        if let Some(state) = dht.state(self.port, self.config.dht.is_read_only) {
             reactor.offload(move || write_state(&file, &state), |(), _, _| {});
         }
     }
 
     /// The session is over: keeps what the next begins with.
     pub(crate) fn end_dht(&self) {
-        if let (Some(dht), Some(file)) = (&self.dht, self.dht_file()) {
-            let state = dht.node.state(self.port.unwrap_or(0));
-            if !state.nodes.is_empty() {
-                write_state(&file, &state);
-            }
+        if let (Some(dht), Some(file)) = (&self.dht, self.dht_file())
+            && let Some(state) = dht.state(self.port, self.config.dht.is_read_only)
+        {
+            write_state(&file, &state);
         }
     }
 }
@@ -489,8 +543,12 @@ const TORRENT_SEARCHES_MAX: usize = 32;
 const RETRY_FIRST: Duration = Duration::from_secs(20);
 /// Asks a node whether it is there; its answer is not waited for by the node of ours that knows of none.
 const PING: &[u8] = b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping2:roi1e1:t2:aa1:y1:qe";
-/// How soon names are looked up again while no node is known; the wait doubles.
+/// How soon names are looked up again while no node is heard of; the wait doubles.
 const BOOT_WAIT: Duration = Duration::from_secs(30);
-const BOOT_WAIT_MAX: Duration = Duration::from_secs(10 * 60);
+const BOOT_WAIT_MAX: Duration = Duration::from_secs(2 * 60);
 const SAVE_FIRST: Duration = Duration::from_secs(2 * 60);
 const SAVE_EVERY: Duration = Duration::from_secs(30 * 60);
+
+#[cfg(test)]
+#[path = "dht_tests.rs"]
+mod tests;

@@ -6,13 +6,18 @@ use std::time::Instant;
 
 use reactor::{Reactor, Remote};
 use torrent::InfoHash;
-use torrent::dht::{Busy, Contact, Item, Node, NodeId, Output, SearchId, Summary};
+use torrent::dht::{
+    Announce, Busy, Contact, Item, Node, NodeId, Output, Scrape, SearchId, Summary,
+};
 
 use crate::dht::DhtStatus;
 use crate::engine::Engine;
 use crate::session::{Gone, ask};
 
 /// The session's node of the DHT; [`Session::dht`](crate::Session::dht) gives it.
+///
+/// A search begins with the nodes that are known. Until [`DhtStatus::is_bootstrapped`] there may be none, and it ends at
+/// once.
 #[derive(Clone, Debug)]
 pub struct Dht {
     remote: Remote<Engine>,
@@ -24,6 +29,9 @@ pub enum DhtError {
     /// The session takes no part in it.
     #[error("the DHT is off in this session")]
     Off,
+    /// Nobody could reach a peer here: the session listens to nobody, or peers come through a proxy.
+    #[error("this session cannot be announced: peers could not connect to it")]
+    Unreachable,
     /// Too many searches are under way.
     #[error(transparent)]
     Busy(#[from] Busy),
@@ -64,16 +72,47 @@ impl Dht {
     /// # Errors
     /// [`DhtError`].
     pub fn peers(&self, info_hash: InfoHash) -> Result<PeerSearch, DhtError> {
-        self.search_peers(move |node, now, _| node.peers(now, info_hash))
+        self.search_peers(move |node, now| node.peers(now, info_hash))
     }
 
-    /// Searches for peers of a torrent, and tells the nodes nearest to it that we are one. It is told for about half an
-    /// hour. A torrent of the session is announced without this.
+    /// Searches for peers of a torrent, and tells the nodes nearest to it that this session is one. It is told for about
+    /// half an hour. A torrent of the session is announced without this.
     ///
     /// # Errors
     /// [`DhtError`].
     pub fn announce(&self, info_hash: InfoHash) -> Result<PeerSearch, DhtError> {
-        self.search_peers(move |node, now, port| node.announce(now, info_hash, port))
+        self.announce_as(info_hash, self.announcement()?)
+    }
+
+    /// What [`announce`](Self::announce) tells of this session: at which port it is, and that it is no seed.
+    ///
+    /// # Errors
+    /// [`DhtError`].
+    pub fn announcement(&self) -> Result<Announce, DhtError> {
+        let announce = ask(&self.remote, |engine, _| engine.dht_announce(false))?;
+        announce.ok_or(DhtError::Unreachable)
+    }
+
+    /// The same for a seed, or for a peer on this machine that is no part of the session, at a port of its own.
+    ///
+    /// # Errors
+    /// [`DhtError`].
+    pub fn announce_as(
+        &self,
+        info_hash: InfoHash,
+        announce: Announce,
+    ) -> Result<PeerSearch, DhtError> {
+        self.search_peers(move |node, now| node.announce(now, info_hash, announce))
+    }
+
+    /// Asks about how many peers a torrent has, and waits for the answers; `None` if no node knows any (BEP 33). Nodes
+    /// that do not count, as many do not, know none.
+    ///
+    /// # Errors
+    /// [`DhtError`].
+    pub fn scrape(&self, info_hash: InfoHash) -> Result<Option<Scrape>, DhtError> {
+        let outputs = self.begin(move |node, now| node.scrape(now, info_hash))?;
+        Ok(outputs.iter().find_map(done).ok_or(Gone)?.scrape)
     }
 
     /// Searches for the value with this hash, and waits for it, for some seconds; `None` if there is none.
@@ -81,7 +120,7 @@ impl Dht {
     /// # Errors
     /// [`DhtError`].
     pub fn get(&self, target: NodeId) -> Result<Option<Item>, DhtError> {
-        self.last_item(move |node, now, _| node.get(now, target))
+        self.last_item(move |node, now| node.get(now, target))
     }
 
     /// Searches for what the holder of a public key has signed last, and waits for it, for some seconds.
@@ -90,7 +129,7 @@ impl Dht {
     /// [`DhtError`].
     pub fn get_signed(&self, key: &[u8; 32], salt: &[u8]) -> Result<Option<Item>, DhtError> {
         let (key, salt) = (*key, salt.to_vec());
-        self.last_item(move |node, now, _| node.get_signed(now, &key, &salt))
+        self.last_item(move |node, now| node.get_signed(now, &key, &salt))
     }
 
     /// Stores an item for some two hours, and waits until that is done. If `cas` is given, only where the number of
@@ -99,7 +138,7 @@ impl Dht {
     /// # Errors
     /// [`DhtError`].
     pub fn put(&self, item: Item, cas: Option<i64>) -> Result<usize, DhtError> {
-        let outputs = self.begin(move |node, now, _| node.put(now, item, cas))?;
+        let outputs = self.begin(move |node, now| node.put(now, item, cas))?;
         Ok(outputs.iter().find_map(done).ok_or(Gone)?.stored)
     }
 
@@ -108,7 +147,7 @@ impl Dht {
     /// # Errors
     /// [`DhtError`].
     pub fn sample(&self, target: NodeId) -> Result<Vec<Sample>, DhtError> {
-        let outputs = self.begin(move |node, now, _| node.sample(now, target))?;
+        let outputs = self.begin(move |node, now| node.sample(now, target))?;
         Ok(outputs.iter().filter_map(sample).collect())
     }
 
@@ -117,7 +156,7 @@ impl Dht {
     /// # Errors
     /// [`DhtError`].
     pub fn find_nodes(&self, target: NodeId) -> Result<Vec<Contact>, DhtError> {
-        let outputs = self.begin(move |node, now, _| node.find_nodes(now, target))?;
+        let outputs = self.begin(move |node, now| node.find_nodes(now, target))?;
         Ok(outputs.iter().find_map(done).ok_or(Gone)?.closest)
     }
 
@@ -157,7 +196,7 @@ impl Dht {
 
     fn search_peers(
         &self,
-        begin: impl FnOnce(&mut Node, Instant, u16) -> Result<SearchId, Busy> + Send + 'static,
+        begin: impl FnOnce(&mut Node, Instant) -> Result<SearchId, Busy> + Send + 'static,
     ) -> Result<PeerSearch, DhtError> {
         let outputs = self.begin(begin)?;
         Ok(PeerSearch { outputs, found: Vec::new().into_iter(), summary: None })
@@ -165,7 +204,7 @@ impl Dht {
 
     fn last_item(
         &self,
-        begin: impl FnOnce(&mut Node, Instant, u16) -> Result<SearchId, Busy> + Send + 'static,
+        begin: impl FnOnce(&mut Node, Instant) -> Result<SearchId, Busy> + Send + 'static,
     ) -> Result<Option<Item>, DhtError> {
         let outputs = self.begin(begin)?;
         let mut items = outputs.iter().filter_map(|output| match output {
@@ -178,7 +217,7 @@ impl Dht {
 
     fn begin(
         &self,
-        begin: impl FnOnce(&mut Node, Instant, u16) -> Result<SearchId, Busy> + Send + 'static,
+        begin: impl FnOnce(&mut Node, Instant) -> Result<SearchId, Busy> + Send + 'static,
     ) -> Result<Receiver<Output>, DhtError> {
         let (sender, outputs): (Sender<Output>, _) = channel();
         let begun =

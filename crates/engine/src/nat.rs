@@ -108,6 +108,7 @@ impl Engine {
             },
         );
         if self.announced_port() != before {
+            self.announce_to_dht_again(reactor.now());
             let ids: Vec<TaskId> = self.tasks.keys().copied().collect();
             for id in ids {
                 let Some(task) = self.tasks.get_mut(&id) else { continue };

@@ -81,7 +81,7 @@ impl Machine {
     }
 
     /// One that finds peers through the DHT, which begins with the first.
-    fn with_dht(world: &World, number: u8) -> Self {
+    pub(crate) fn with_dht(world: &World, number: u8) -> Self {
         let boot = vec![format!("10.0.0.1:{PORT}")];
         let dht = DhtConfig { boot, ..DhtConfig::default() };
         let config = SessionConfig { dht, ..quiet() };

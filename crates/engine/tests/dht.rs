@@ -10,7 +10,7 @@ use common::{LOCAL, Payload, config, eventually};
 use engine::{AddOptions, DhtConfig, DhtError, FilterFn, FilterPoint, Session, SessionConfig};
 use torrent::InfoHash;
 use torrent::bencode::OwnedValue;
-use torrent::dht::{Item, NodeId, public_key};
+use torrent::dht::{Announce, Item, NodeId, Scrape, public_key};
 use torrent::metainfo::Metainfo;
 use torrent::metainfo::create::Builder;
 
@@ -41,6 +41,15 @@ fn programs_find_peers_and_keep_items_through_a_handle() {
     assert!(announced.summary().expect("ended").stored >= 3);
     let found: Vec<SocketAddr> = other.peers(hash).expect("begun").collect();
     assert_eq!(found, [sessions[1].listen_addrs()[0]]);
+    assert_eq!(other.scrape(hash), Ok(Some(Scrape { seeds: 0, downloaders: 1 })));
+    assert_eq!(other.scrape(InfoHash([8; 20])), Ok(None));
+    let beside = Announce { is_seed: true, ..Announce::at(4242) };
+    assert_eq!(one.announce_as(hash, beside).expect("begun").count(), 1, "itself, of before");
+    let mut found: Vec<u16> = other.peers(hash).expect("begun").map(|peer| peer.port()).collect();
+    let mut wanted = [4242, sessions[1].listen_addrs()[0].port()];
+    found.sort_unstable();
+    wanted.sort_unstable();
+    assert_eq!(found, wanted);
     let samples = other.sample(hash.into()).expect("asked");
     assert!(samples.iter().any(|sample| sample.info_hashes == [hash] && sample.total == 1));
 
@@ -136,6 +145,18 @@ fn the_next_session_on_the_same_port_is_the_same_node() {
     let again = begin(Vec::new(), port);
     assert_eq!(again.dht().status().expect("on").ids[0], id);
     eventually("it knows the first again", || again.dht().nodes().expect("on").len() == 1);
+    again.shutdown(Duration::from_secs(5));
+    // One that only asks, at another port, leaves the name as it is.
+    let mut asker = config(LOCAL);
+    asker.state_dir = Some(state.path().to_owned());
+    asker.dht = DhtConfig { is_read_only: true, boot: Vec::new(), ..DhtConfig::default() };
+    let asker = Session::start(asker).expect("started");
+    assert_ne!(asker.dht().status().expect("on").ids[0], id);
+    eventually("it knows the first, too", || asker.dht().nodes().expect("on").len() == 1);
+    asker.shutdown(Duration::from_secs(5));
+    let again = begin(Vec::new(), port);
+    assert_eq!(again.dht().status().expect("on").ids[0], id);
+    again.shutdown(Duration::from_secs(5));
     let other = begin(Vec::new(), 0);
     assert_ne!(other.dht().status().expect("on").ids[0], id);
 }

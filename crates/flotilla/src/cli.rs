@@ -1,6 +1,7 @@
 //! Commands and options, as people type them.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -375,7 +376,7 @@ pub(crate) struct Tracker {
 /// Take part in the distributed hash table, or ask it.
 ///
 /// Without a question: a node that helps others to find peers, until interrupted; what it knows is kept for the next
-/// run. With one: the answer, and then it ends.
+/// run. With one: the answer, and then it ends; it asks others meanwhile, and answers nobody.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network and state")]
 pub(crate) struct Dht {
@@ -416,9 +417,22 @@ pub(crate) enum DhtQuestion {
     Peers {
         /// The 40 digits of its info hash
         info_hash: InfoHash,
-        /// Say that we have it, too, at our port
-        #[arg(long)]
-        announce: bool,
+        /// Say that this machine has it, too, for the next half hour: at PORT, or the one of --port
+        #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true)]
+        announce: Option<Option<NonZeroU16>>,
+        /// And that it has all of it
+        #[arg(long, requires = "announce")]
+        seed: bool,
+    },
+    /// How many have a torrent? (BEP 33) Prints about how many, as far as nodes count them
+    Scrape {
+        /// The 40 digits of its info hash
+        info_hash: InfoHash,
+    },
+    /// Which nodes are nearest to a place? Prints names and addresses
+    Nodes {
+        /// The 40 digits of the place [default: our own, a random one]
+        target: Option<InfoHash>,
     },
     /// What is stored under a hash, or under a public key? (BEP 44) Prints the value: text as it is, the rest as bencode
     Get {
@@ -444,7 +458,7 @@ pub(crate) enum DhtQuestion {
     },
     /// Which torrents do nodes know? (BEP 51) Prints info hashes
     Sample {
-        /// Ask the nodes near this place [default: a random one]
+        /// Ask the nodes near this place [default: our own, a random one]
         target: Option<InfoHash>,
     },
 }

@@ -107,3 +107,38 @@ def questions(stage):
     if (answer := set(asker.ask_dht(other, "sample", hash))) != {hash}:
         raise Failed(f"sampled {answer}")
     stage.finish()
+
+
+@case("dht-libtorrent-keeps", [Flotilla, Libtorrent], 60)
+def libtorrent_keeps(stage):
+    """libtorrent's node, alone, keeps what `flotilla dht` gives it, counts peers, and takes nobody for a node who only asks."""
+    files = payload.single(stage.folder("original"), 1)
+    torrent = torrentfile.make(files, stage.dir / "a.torrent")
+    keeper, place = stage.client(Libtorrent, "keeper"), stage.host("keeper")
+    keeper.dht = place.address(PORT)
+    keeper.seed(place, torrent, files.parent)
+    hosts = [stage.host(name) for name in ("seed", "downloader", "asker")]
+    askers = [stage.client(Flotilla, host.name) for host in hosts]
+    for asker in askers:
+        asker.dht = keeper.dht
+    hash = "ab" * 20
+    askers[0].ask_dht(hosts[0], "peers", hash, "--announce=4242", "--seed")
+    askers[1].ask_dht(hosts[1], "peers", hash, "--announce")
+    if (answer := set(askers[2].ask_dht(hosts[2], "peers", hash))) != {hosts[0].address(4242), hosts[1].address(7000)}:
+        raise Failed(f"found {answer}")
+    if (answer := askers[2].ask_dht(hosts[2], "scrape", hash)) != ["about 1 seed and 1 downloader"]:
+        raise Failed(f"counted {answer}")
+    if (answer := askers[2].ask_dht(hosts[2], "nodes")) == [] or any(place.address(PORT) not in line for line in answer):
+        raise Failed(f"nodes: {answer}")
+    (target,) = askers[0].ask_dht(hosts[0], "put", "hello, world")
+    if (answer := askers[2].ask_dht(hosts[2], "get", target)) != ["hello, world"]:
+        raise Failed(f"got {answer}")
+    secret = stage.dir / "secret"
+    secret.write_text("11" * 32 + "\n")
+    for value in ("first", "second"):
+        (key,) = askers[1].ask_dht(hosts[1], "put", value, "--key", secret, "--salt", "s")
+    if (answer := askers[2].ask_dht(hosts[2], "get", key, "--salt", "s")) != ["second"]:
+        raise Failed(f"got {answer}")
+    if hash not in (answer := askers[2].ask_dht(hosts[2], "sample")):
+        raise Failed(f"sampled {answer}")
+    stage.finish()

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use torrent::dht::{Node, NodeConfig, Output};
+use torrent::dht::{Announce, Node, NodeConfig, Output};
 use torrent::{InfoHash, Rng};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -35,8 +35,10 @@ fn lookups() {
         World { nodes: Vec::new(), by_addr: BTreeMap::new(), wire: VecDeque::new(), datagrams: 0 };
     let mut rng = Rng::from_seed(1);
     for number in 0..NODES {
+        // All of the world at large: whoever says that a peer is in a private network, or on this machine, is not
+        // believed.
         let addr = SocketAddr::from((
-            [1 + rng.below(200) as u8, rng.u32() as u8, rng.u32() as u8, 1],
+            [11 + rng.below(80) as u8, rng.u32() as u8, rng.u32() as u8, 1],
             6881,
         ));
         let mut node = Node::new(config(), start, Rng::from_seed(number), None);
@@ -61,7 +63,7 @@ fn lookups() {
     for _ in 0..SEARCHES {
         let hash = InfoHash(rng.bytes());
         let [seed, leech] = [0, 1].map(|_| rng.below(world.nodes.len()));
-        world.nodes[seed].1.announce(now, hash, 6881).expect("free");
+        world.nodes[seed].1.announce(now, hash, Announce::at(6881)).expect("free");
         world.take(seed);
         world.deliver(now);
         world.nodes[leech].1.peers(now, hash).expect("free");

@@ -1,14 +1,18 @@
 //! `flotilla dht`: a node of the distributed hash table, or one question to it.
 
+use std::collections::BTreeSet;
 use std::io::Read;
+use std::num::NonZeroU16;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use engine::{Dht, DhtConfig, DhtError, DhtStatus, ListenConfig, Session, SessionConfig};
+use engine::{
+    Dht, DhtConfig, DhtError, DhtStatus, Gone, ListenConfig, PeerSearch, Session, SessionConfig,
+};
 use serde_json::json;
 use torrent::InfoHash;
 use torrent::bencode::{self, OwnedValue};
-use torrent::dht::{Item, NodeId, public_key};
+use torrent::dht::{Announce, Contact, Item, NodeId, Summary, public_key};
 
 use crate::cli::{self, DhtQuestion};
 use crate::failure::Failure;
@@ -20,7 +24,9 @@ use crate::ways;
 
 pub(crate) fn run(options: cli::Dht, terminal: &Terminal) -> Result<(), Failure> {
     let interrupt = Interrupt::install()?;
-    let mut config = DhtConfig { is_read_only: options.read_only, ..DhtConfig::default() };
+    // Who is gone in a minute is no node for others to remember.
+    let is_read_only = options.read_only || options.question.is_some();
+    let mut config = DhtConfig { is_read_only, ..DhtConfig::default() };
     if options.no_boot || !options.boot.is_empty() {
         config.boot = options.boot;
     }
@@ -33,7 +39,11 @@ pub(crate) fn run(options: cli::Dht, terminal: &Terminal) -> Result<(), Failure>
     let screen = Screen { terminal, interrupt, is_json: options.json };
     let done = match options.question {
         None => screen.serve(&session),
-        Some(question) => screen.answer(&session.dht(), question),
+        Some(question) => {
+            // An answer may take a minute, and whoever waits for it sees no flag.
+            screen.interrupt.insist()?;
+            screen.answer(&session.dht(), question)
+        }
     };
     session.shutdown(PATIENCE);
     done
@@ -85,11 +95,19 @@ impl Screen<'_> {
                 self.join(dht)?;
                 return self.get(dht, &target, salt.as_bytes());
             }
-            question @ (DhtQuestion::Peers { .. } | DhtQuestion::Sample { .. }) => question,
+            question @ (DhtQuestion::Peers { .. }
+            | DhtQuestion::Scrape { .. }
+            | DhtQuestion::Nodes { .. }
+            | DhtQuestion::Sample { .. }) => question,
         };
         self.join(dht)?;
         match question {
-            DhtQuestion::Peers { info_hash, announce } => self.peers(dht, info_hash, announce),
+            DhtQuestion::Peers { info_hash, announce: None, .. } => self.peers(dht, info_hash),
+            DhtQuestion::Peers { info_hash, announce: Some(port), seed } => {
+                self.announce(dht, info_hash, port, seed)
+            }
+            DhtQuestion::Scrape { info_hash } => self.scrape(dht, info_hash),
+            DhtQuestion::Nodes { target } => self.nodes(dht, target),
             DhtQuestion::Sample { target } => self.sample(dht, target),
             DhtQuestion::Put { .. } | DhtQuestion::Get { .. } => Ok(()),
         }
@@ -111,23 +129,73 @@ impl Screen<'_> {
         Ok(())
     }
 
-    fn peers(&self, dht: &Dht, info_hash: InfoHash, announce: bool) -> Result<(), Failure> {
-        let search = if announce { dht.announce(info_hash) } else { dht.peers(info_hash) };
-        for peer in search.map_err(failure)? {
+    fn peers(&self, dht: &Dht, info_hash: InfoHash) -> Result<(), Failure> {
+        let summary = self.tell_peers(dht.peers(info_hash).map_err(failure)?)?;
+        if summary.peers == 0 {
+            let nodes = count(summary.replied as u64, "node");
+            return Err(Failure::Failed(format!("no peer is known to the {nodes} that answered")));
+        }
+        Ok(())
+    }
+
+    fn announce(
+        &self,
+        dht: &Dht,
+        info_hash: InfoHash,
+        port: Option<NonZeroU16>,
+        is_seed: bool,
+    ) -> Result<(), Failure> {
+        let announce = match port {
+            Some(port) => Announce::at(port.get()),
+            None => dht.announcement().map_err(failure)?,
+        };
+        let search = dht.announce_as(info_hash, Announce { is_seed, ..announce });
+        let stored = self.tell_peers(search.map_err(failure)?)?.stored;
+        if stored == 0 {
+            return Err(Failure::Failed("no node has taken the announce".to_owned()));
+        }
+        let nodes = count(stored as u64, "node");
+        self.tell(|| format!("announced to {nodes}"), json!({ "announced": stored }));
+        Ok(())
+    }
+
+    /// Tells each peer as it is found. Returns how the search went.
+    fn tell_peers(&self, mut search: PeerSearch) -> Result<Summary, Failure> {
+        for peer in search.by_ref() {
             self.tell(|| peer.to_string(), json!({ "peer": peer.to_string() }));
             if self.is_over() {
                 return Err(Failure::Interrupted);
             }
         }
+        search.summary().cloned().ok_or_else(|| failure(DhtError::Gone(Gone)))
+    }
+
+    fn scrape(&self, dht: &Dht, info_hash: InfoHash) -> Result<(), Failure> {
+        let scrape = dht.scrape(info_hash).map_err(failure)?;
+        let scrape = scrape
+            .ok_or_else(|| Failure::Failed("no node that counts peers knows any".to_owned()))?;
+        let (seeds, downloaders) = (scrape.seeds, scrape.downloaders);
+        let words =
+            || format!("about {} and {}", count(seeds, "seed"), count(downloaders, "downloader"));
+        self.tell(words, json!({ "seeds": seeds, "downloaders": downloaders }));
+        Ok(())
+    }
+
+    fn nodes(&self, dht: &Dht, target: Option<InfoHash>) -> Result<(), Failure> {
+        for Contact { id, addr } in dht.find_nodes(place(dht, target)?).map_err(failure)? {
+            let value = json!({ "id": id.to_string(), "addr": addr.to_string() });
+            self.tell(|| format!("{id} {addr}"), value);
+        }
         Ok(())
     }
 
     fn sample(&self, dht: &Dht, target: Option<InfoHash>) -> Result<(), Failure> {
-        let own = dht.status().map_err(failure)?.ids.into_iter().flatten().next();
-        // Our own name is as random as any.
-        let target = target.map(NodeId::from).or(own).unwrap_or(NodeId([0; 20]));
-        for sample in dht.sample(target).map_err(failure)? {
+        let mut told = BTreeSet::new();
+        for sample in dht.sample(place(dht, target)?).map_err(failure)? {
             for hash in sample.info_hashes {
+                if !told.insert(hash) {
+                    continue;
+                }
                 let value =
                     json!({ "info_hash": hash.to_string(), "from": sample.from.addr.to_string() });
                 self.tell(|| hash.to_string(), value);
@@ -204,6 +272,12 @@ impl Target {
     fn parse(text: &str) -> Option<Self> {
         text.parse().map(Self::Hash).ok().or_else(|| key(text).map(Self::Key))
     }
+}
+
+/// A place to ask about: our own name is as random as any.
+fn place(dht: &Dht, target: Option<InfoHash>) -> Result<NodeId, Failure> {
+    let own = dht.status().map_err(failure)?.ids.into_iter().flatten().next();
+    Ok(target.map(NodeId::from).or(own).unwrap_or(NodeId([0; 20])))
 }
 
 fn key(text: &str) -> Option<[u8; 32]> {

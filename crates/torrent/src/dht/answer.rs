@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::krpc::{Body, ErrorCode, Message, Query, Question, Reply, Samples, Want};
+use super::krpc::{Body, ErrorCode, Filters, Message, Query, Question, Reply, Samples, Want};
 use super::node_id::{Contact, NodeId};
 use super::peer_store::SAMPLE_FOR;
 use super::routing_table::K;
@@ -76,20 +76,27 @@ impl Node {
                 reply.nodes = self.nearest(from, query.want, target);
                 self.send(from, transaction, Body::Reply(reply));
             }
-            Question::GetPeers { info_hash } => {
+            Question::GetPeers { info_hash, is_scrape } => {
                 reply.nodes = self.nearest(from, query.want, info_hash);
                 reply.peers = self.peers.peers(now, info_hash, from.is_ipv4(), &mut self.rng);
                 let token = self.tokens.issue(now, from.ip(), info_hash);
                 reply.token = Some(&token);
+                let filters = is_scrape.then(|| self.peers.filters(now, info_hash)).flatten();
+                if let Some([seeds, downloaders]) = filters.as_ref().map(|of| of.each_ref()) {
+                    // So that it fits into a packet; who counts does not connect.
+                    reply.peers.truncate(SCRAPE_PEERS_MAX);
+                    let (seeds, downloaders) = (seeds.bytes(), downloaders.bytes());
+                    reply.scrape = Some(Filters { seeds, downloaders });
+                }
                 self.send(from, transaction, Body::Reply(reply));
             }
-            Question::AnnouncePeer { info_hash, port, is_implied, token } => {
+            Question::AnnouncePeer { info_hash, port, is_implied, is_seed, token } => {
                 if !self.tokens.is_valid(now, from.ip(), info_hash, token) {
                     return Err(ErrorCode::Protocol);
                 }
                 let port = if *is_implied { from.port() } else { *port };
                 let peer = SocketAddr::new(from.ip(), port);
-                self.peers.announce(now, *info_hash, peer);
+                self.peers.announce(now, *info_hash, peer, *is_seed);
                 self.send(from, transaction, Body::Reply(reply));
             }
             Question::SampleInfohashes { target } => {
@@ -107,8 +114,11 @@ impl Node {
                 reply.token = Some(&token);
                 let item = self.items.get(now, target).cloned();
                 if let Some(item) = &item {
+                    // A long value and so many nodes are more than a packet holds.
+                    reply.nodes.retain(|node| node.addr.is_ipv4() == from.is_ipv4());
+                    reply.nodes.truncate(K / 2);
                     reply.seq = item.seq();
-                    if seq.is_none() || item.seq() > *seq {
+                    if item.seq().is_none() || item.seq() > *seq {
                         reply.value = Some(item.value());
                         let signed = item.signed();
                         reply.key = signed.map(|signed| signed.key);
@@ -128,7 +138,7 @@ impl Node {
                     Some(signed) => Item::verify(value.to_vec(), signed),
                 };
                 let item = item.map_err(|error| error.code())?;
-                self.items.put(now, item, *cas)?;
+                self.items.put(now, item, *cas, from.ip())?;
                 self.send(from, transaction, Body::Reply(reply));
             }
         }
@@ -145,3 +155,6 @@ impl Node {
         families.flat_map(|family| family.table.closest(target, K)).collect()
     }
 }
+
+/// How many peers are told to who wants them counted, too.
+const SCRAPE_PEERS_MAX: usize = 8;

@@ -4,13 +4,14 @@
 //! [BEP 44]: https://www.bittorrent.org/beps/bep_0044.html
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use sha1::{Digest, Sha1};
 
 use super::krpc::{ErrorCode, Signed};
-use super::node_id::NodeId;
+use super::node_id::{NodeId, holder};
 use crate::bencode;
 
 /// A value with the right to be where it is: its hash or its signature has been verified.
@@ -169,18 +170,28 @@ fn signed_bytes(salt: &[u8], seq: i64, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The items that others have given us to keep. When it is full the oldest goes.
+/// The items that others have given us to keep. When it is full the oldest goes; whoever has given us more than a
+/// share loses the oldest of those.
 #[derive(Debug, Default)]
 pub(super) struct ItemStore {
-    items: BTreeMap<NodeId, (Item, Instant)>,
+    items: BTreeMap<NodeId, Kept>,
     /// Exactly those of `items`.
     by_age: BTreeSet<(Instant, NodeId)>,
+    /// How many of them each [`holder`] gave last.
+    by_holder: BTreeMap<IpAddr, usize>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    item: Item,
+    at: Instant,
+    holder: IpAddr,
 }
 
 impl ItemStore {
     pub(super) fn get(&mut self, now: Instant, target: &NodeId) -> Option<&Item> {
         self.expire(now);
-        self.items.get(target).map(|(item, _)| item)
+        self.items.get(target).map(|kept| &kept.item)
     }
 
     /// Keeps an item, if it is not older than what is there, and that has the number `cas`.
@@ -189,10 +200,11 @@ impl ItemStore {
         now: Instant,
         item: Item,
         cas: Option<i64>,
+        from: IpAddr,
     ) -> Result<(), ErrorCode> {
         self.expire(now);
         let target = item.target();
-        if let Some((there, at)) = self.items.get(&target) {
+        if let Some(Kept { item: there, .. }) = self.items.get(&target) {
             if cas.is_some_and(|cas| there.seq() != Some(cas)) {
                 return Err(ErrorCode::CasMismatch);
             }
@@ -200,27 +212,42 @@ impl ItemStore {
             {
                 return Err(ErrorCode::SeqTooOld);
             }
-            self.by_age.remove(&(*at, target));
-        } else if self.items.len() >= ITEMS_MAX
-            && let Some((_, oldest)) = self.by_age.pop_first()
-        {
-            self.items.remove(&oldest);
+            self.remove(&target);
         }
-        self.items.insert(target, (item, now));
+        let holder = holder(from);
+        let is_greedy = self.by_holder.get(&holder).is_some_and(|n| *n >= ITEMS_PER_HOLDER_MAX);
+        if is_greedy || self.items.len() >= ITEMS_MAX {
+            let may_go = |target: &&NodeId| !is_greedy || self.items[*target].holder == holder;
+            let oldest = self.by_age.iter().map(|(_, target)| target).find(may_go).copied();
+            oldest.iter().for_each(|oldest| self.remove(oldest));
+        }
+        self.items.insert(target, Kept { item, at: now, holder });
         self.by_age.insert((now, target));
+        *self.by_holder.entry(holder).or_default() += 1;
         Ok(())
+    }
+
+    fn remove(&mut self, target: &NodeId) {
+        let Some(Kept { at, holder, .. }) = self.items.remove(target) else { return };
+        self.by_age.remove(&(at, *target));
+        if let Some(count) = self.by_holder.get_mut(&holder) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_holder.remove(&holder);
+            }
+        }
     }
 
     pub(super) fn len(&self) -> usize {
         self.items.len()
     }
 
-    fn expire(&mut self, now: Instant) {
+    /// Forgets what has not been stored again for too long.
+    pub(super) fn expire(&mut self, now: Instant) {
         while let Some(&(at, target)) = self.by_age.first()
             && now.saturating_duration_since(at) >= EXPIRE_AFTER
         {
-            self.by_age.pop_first();
-            self.items.remove(&target);
+            self.remove(&target);
         }
     }
 }
@@ -229,6 +256,7 @@ const VALUE_LEN_MAX: usize = 1000;
 const SALT_LEN_MAX: usize = 64;
 /// Some two megabytes.
 const ITEMS_MAX: usize = 2000;
+const ITEMS_PER_HOLDER_MAX: usize = 200;
 /// Whoever wants it kept stores it every hour.
 const EXPIRE_AFTER: Duration = Duration::from_secs(2 * 60 * 60);
 
@@ -306,18 +334,35 @@ mod tests {
         let mut store = ItemStore::default();
         let item = |seq: i64, value: &[u8]| Item::sign(&[1; 32], b"", seq, value.to_vec()).unwrap();
         let target = item(1, b"i1e").target();
-        assert_eq!(store.put(epoch(), item(5, b"i5e"), None), Ok(()));
-        assert_eq!(store.put(epoch(), item(4, b"i4e"), None), Err(ErrorCode::SeqTooOld));
-        assert_eq!(store.put(epoch(), item(5, b"i6e"), None), Err(ErrorCode::SeqTooOld));
-        assert_eq!(store.put(epoch(), item(5, b"i5e"), None), Ok(()), "kept for longer");
-        assert_eq!(store.put(epoch(), item(6, b"i6e"), Some(4)), Err(ErrorCode::CasMismatch));
-        assert_eq!(store.put(epoch(), item(6, b"i6e"), Some(5)), Ok(()));
+        let from = IpAddr::from([9, 9, 9, 9]);
+        assert_eq!(store.put(epoch(), item(5, b"i5e"), None, from), Ok(()));
+        assert_eq!(store.put(epoch(), item(4, b"i4e"), None, from), Err(ErrorCode::SeqTooOld));
+        assert_eq!(store.put(epoch(), item(5, b"i6e"), None, from), Err(ErrorCode::SeqTooOld));
+        assert_eq!(store.put(epoch(), item(5, b"i5e"), None, from), Ok(()), "kept for longer");
+        assert_eq!(store.put(epoch(), item(6, b"i6e"), Some(4), from), Err(ErrorCode::CasMismatch));
+        assert_eq!(store.put(epoch(), item(6, b"i6e"), Some(5), from), Ok(()));
         assert_eq!(store.get(epoch(), &target).map(Item::value), Some(&b"i6e"[..]));
         assert_eq!(store.get(epoch() + EXPIRE_AFTER, &target), None);
         for number in 0..ITEMS_MAX + 10 {
             let item = Item::immutable(format!("i{number}e").into_bytes()).expect("fits");
-            store.put(epoch(), item, None).expect("kept");
+            let from = IpAddr::from([9, 8, (number / 100) as u8, 1]);
+            store.put(epoch(), item, None, from).expect("kept");
         }
         assert_eq!((store.len(), store.by_age.len()), (ITEMS_MAX, ITEMS_MAX));
+    }
+
+    #[test]
+    fn nobody_alone_pushes_out_what_others_have_stored() {
+        let mut store = ItemStore::default();
+        let item = |number: usize| Item::immutable(format!("i{number}e").into_bytes()).unwrap();
+        store.put(epoch(), item(0), None, [1, 1, 1, 1].into()).expect("kept");
+        for number in 1..3000 {
+            store.put(epoch(), item(number), None, [9, 9, 9, 9].into()).expect("kept");
+        }
+        assert_eq!(store.len(), 1 + ITEMS_PER_HOLDER_MAX);
+        assert!(store.get(epoch(), &item(0).target()).is_some());
+        assert!(store.get(epoch(), &item(2999).target()).is_some());
+        assert_eq!(store.get(epoch() + EXPIRE_AFTER, &item(0).target()), None);
+        assert!(store.by_age.is_empty() && store.by_holder.is_empty());
     }
 }

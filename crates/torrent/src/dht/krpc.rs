@@ -1,12 +1,13 @@
 //! The messages of the DHT: bencoded questions, replies and errors, one in a datagram.
 //!
 //! [BEP 5] with IPv6 ([BEP 32]), what an address looks like from outside ([BEP 42]), nodes that only
-//! ask ([BEP 43]), stored items ([BEP 44]) and samples of info hashes ([BEP 51]). Reading copies
-//! nothing but addresses, and is lenient where clients in the wild are careless: keys in any order,
-//! members that are not known, addresses cut off.
+//! ask ([BEP 43]), stored items ([BEP 44]), samples of info hashes ([BEP 51]) and counts of peers ([BEP 33]).
+//! Reading copies nothing but addresses, and is lenient where clients in the wild are careless: keys in any
+//! order, members that are not known, addresses cut off.
 //!
 //! [BEP 5]: https://www.bittorrent.org/beps/bep_0005.html
 //! [BEP 32]: https://www.bittorrent.org/beps/bep_0032.html
+//! [BEP 33]: https://www.bittorrent.org/beps/bep_0033.html
 //! [BEP 42]: https://www.bittorrent.org/beps/bep_0042.html
 //! [BEP 43]: https://www.bittorrent.org/beps/bep_0043.html
 //! [BEP 44]: https://www.bittorrent.org/beps/bep_0044.html
@@ -16,8 +17,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::krpc_writer;
 use super::node_id::{Contact, NodeId};
+use super::{bloom, krpc_writer};
 use crate::bencode::{Dict, Limits, Value, decode_prefix};
 use crate::compact;
 
@@ -84,6 +85,8 @@ pub enum Question<'a> {
     GetPeers {
         /// The torrent.
         info_hash: NodeId,
+        /// And how many are there, with and without all of it? (BEP 33)
+        is_scrape: bool,
     },
     /// I have this torrent.
     AnnouncePeer {
@@ -93,6 +96,8 @@ pub enum Question<'a> {
         port: u16,
         /// Not there, but at the port that this comes from.
         is_implied: bool,
+        /// I have all of it (BEP 33).
+        is_seed: bool,
         /// What the node gave us when we asked for peers.
         token: &'a [u8],
     },
@@ -155,6 +160,17 @@ pub struct Reply<'a> {
     pub signature: Option<&'a [u8; 64]>,
     /// Some of the torrents that it knows.
     pub samples: Option<Samples<'a>>,
+    /// How many peers it knows.
+    pub scrape: Option<Filters<'a>>,
+}
+
+/// Sets of addresses of which only the size can be told: Bloom filters (BEP 33).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filters<'a> {
+    /// Who has all of the torrent.
+    pub seeds: &'a [u8; bloom::LEN],
+    /// Who has not.
+    pub downloaders: &'a [u8; bloom::LEN],
 }
 
 /// Some of the torrents that a node knows (BEP 51).
@@ -235,6 +251,7 @@ impl<'a> Reply<'a> {
             seq: None,
             signature: None,
             samples: None,
+            scrape: None,
         }
     }
 }
@@ -304,7 +321,10 @@ impl<'a> Question<'a> {
         Ok(match method {
             b"ping" => Self::Ping,
             b"find_node" => Self::FindNode { target: place(b"target")? },
-            b"get_peers" => Self::GetPeers { info_hash: place(b"info_hash")? },
+            b"get_peers" => Self::GetPeers {
+                info_hash: place(b"info_hash")?,
+                is_scrape: integer(args, b"scrape") == Some(1),
+            },
             b"announce_peer" => {
                 let port = integer(args, b"port").and_then(|port| u16::try_from(port).ok());
                 let is_implied = integer(args, b"implied_port").is_some_and(|flag| flag != 0);
@@ -314,6 +334,7 @@ impl<'a> Question<'a> {
                     info_hash: place(b"info_hash")?,
                     port,
                     is_implied,
+                    is_seed: integer(args, b"seed") == Some(1),
                     token: token()?,
                 }
             }
@@ -373,7 +394,15 @@ impl<'a> Reply<'a> {
         reply.seq = integer(dict, b"seq");
         reply.signature = bytes(dict, b"sig").and_then(|signature| signature.try_into().ok());
         reply.samples = Samples::read(dict);
+        reply.scrape = Filters::read(dict);
         Some(reply)
+    }
+}
+
+impl<'a> Filters<'a> {
+    fn read(dict: &Dict<'a>) -> Option<Self> {
+        let filter = |key| bytes(dict, key)?.try_into().ok();
+        Some(Self { seeds: filter(b"BFsd")?, downloaders: filter(b"BFpe")? })
     }
 }
 

@@ -23,6 +23,7 @@ fn the_messages_of_the_specification_are_read() {
         info_hash: THEIRS,
         port: 6881,
         is_implied: false,
+        is_seed: false,
         token: b"aoeusnth",
     };
     let cases: [(&[u8], Body<'_>); 8] = [
@@ -38,7 +39,7 @@ fn the_messages_of_the_specification_are_read() {
         ),
         (
             b"d1:ad2:id20:abcdefghij01234567899:info_hash20:mnopqrstuvwxyz123456e1:q9:get_peers1:t2:aa1:y1:qe",
-            query(Question::GetPeers { info_hash: THEIRS }),
+            query(Question::GetPeers { info_hash: THEIRS, is_scrape: false }),
         ),
         (
             b"d1:rd2:id20:abcdefghij01234567895:token8:aoeusnth6:valuesl6:axje.u6:idhtnmee1:t2:aa1:y1:re",
@@ -64,7 +65,14 @@ fn the_messages_of_the_specification_are_read() {
 fn everything_that_can_be_said_comes_back() {
     let signed = Signed { key: &[1; 32], salt: b"salt", seq: -5, signature: &[2; 64] };
     let questions = [
-        Question::AnnouncePeer { info_hash: THEIRS, port: 0, is_implied: true, token: b"t" },
+        Question::AnnouncePeer {
+            info_hash: THEIRS,
+            port: 0,
+            is_implied: true,
+            is_seed: true,
+            token: b"t",
+        },
+        Question::GetPeers { info_hash: THEIRS, is_scrape: true },
         Question::SampleInfohashes { target: THEIRS },
         Question::Get { target: THEIRS, seq: Some(i64::MAX) },
         Question::Put { token: b"t", value: b"d1:ai1ee", signed: Some(signed), cas: Some(3) },
@@ -89,6 +97,7 @@ fn everything_that_can_be_said_comes_back() {
         seq: Some(i64::MIN),
         signature: Some(&[4; 64]),
         samples: Some(Samples { interval_secs: 60, total: 1000, packed: &[7; 40] }),
+        scrape: Some(Filters { seeds: &[5; 256], downloaders: &[6; 256] }),
     };
     let external = Some(([1, 2, 3, 4], 5).into());
     let body = Body::Reply(reply);

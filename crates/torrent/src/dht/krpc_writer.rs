@@ -150,13 +150,21 @@ impl Writer {
             Question::FindNode { target } | Question::SampleInfohashes { target } => {
                 self.bytes("target", &target.0);
             }
-            Question::GetPeers { info_hash } => self.bytes("info_hash", &info_hash.0),
-            Question::AnnouncePeer { info_hash, port, is_implied, token } => {
+            Question::GetPeers { info_hash, is_scrape } => {
+                self.bytes("info_hash", &info_hash.0);
+                if *is_scrape {
+                    self.integer("scrape", 1);
+                }
+            }
+            Question::AnnouncePeer { info_hash, port, is_implied, is_seed, token } => {
                 if *is_implied {
                     self.integer("implied_port", 1);
                 }
                 self.bytes("info_hash", &info_hash.0);
                 self.integer("port", i64::from(*port));
+                if *is_seed {
+                    self.integer("seed", 1);
+                }
                 self.bytes("token", token);
             }
             Question::Get { target, seq } => {
@@ -196,6 +204,10 @@ impl Writer {
 
     fn reply(&mut self, reply: &Reply<'_>) {
         self.open();
+        if let Some(scrape) = reply.scrape {
+            self.bytes("BFpe", scrape.downloaders);
+            self.bytes("BFsd", scrape.seeds);
+        }
         self.bytes("id", &reply.id.0);
         if let Some(samples) = reply.samples {
             self.integer("interval", samples.interval_secs);

@@ -90,12 +90,6 @@ impl Lookup {
     ) {
         let Some(at) = self.position(from.addr) else { return };
         let mut candidate = self.candidates.remove(at);
-        let is_taken = |other: &Candidate| {
-            other.id == Some(from.id) && matches!(other.state, State::Replied { .. })
-        };
-        if self.candidates.iter().any(is_taken) {
-            return;
-        }
         candidate.id = Some(from.id);
         candidate.state = State::Replied { token: token.map(<[u8]>::to_vec) };
         let hops = candidate.hops.saturating_add(1);
@@ -169,9 +163,12 @@ impl Lookup {
             }
             let ip = candidate.addr.ip();
             if !is_local(ip) {
-                let is_near =
-                    |other: &&usize| subnet(self.candidates[**other].addr.ip()) == subnet(ip);
-                if nearest.iter().filter(is_near).count() >= SUBNET_MAX {
+                let others =
+                    || nearest.iter().map(|other: &usize| self.candidates[*other].addr.ip());
+                let neighbours = others().filter(|other| subnet(*other) == subnet(ip)).count();
+                // One of several ports of an address, until it has been asked in vain: who names a wrong one
+                // must not hide the node at the right one.
+                if neighbours >= SUBNET_MAX || others().any(|other| other == ip) {
                     continue;
                 }
             }
@@ -181,10 +178,7 @@ impl Lookup {
     }
 
     fn insert(&mut self, id: Option<NodeId>, addr: SocketAddr, hops: u8) {
-        let is_same = |other: &Candidate| {
-            other.addr == addr || (other.addr.ip() == addr.ip() && !is_local(addr.ip()))
-        };
-        if let Some(at) = self.candidates.iter().position(is_same) {
+        if let Some(at) = self.position(addr) {
             // One lies about the name, and nobody was asked yet: who hides a node by calling it far away
             // must not succeed.
             let known = &self.candidates[at];
@@ -345,6 +339,49 @@ mod tests {
         assert_eq!(lookup.next(), Some(near.addr));
         lookup.handle_reply(near, None, std::iter::empty());
         assert_eq!(lookup.closest().next().map(|found| found.contact), Some(near));
+    }
+
+    /// A node of the world, at an address that its name fits.
+    fn global(host: u8, rng: &mut Rng) -> Contact {
+        let addr = SocketAddr::from(([80 + host, 1, 1, 1], 6881));
+        Contact { id: NodeId::for_address(addr.ip(), rng), addr }
+    }
+
+    #[test]
+    fn a_lie_about_the_port_of_a_node_delays_it_and_does_not_hide_it() {
+        let mut rng = Rng::from_seed(7);
+        let (liar, honest) = (global(1, &mut rng), global(2, &mut rng));
+        let mut lookup = lookup(&[liar]);
+        assert_eq!(lookup.next(), Some(liar.addr));
+        // The same host at ports where nobody is, by names nearer than the true one that fit as well.
+        let lie = |port| Contact {
+            id: NodeId(std::array::from_fn(|at| match at {
+                0..3 | 19 => honest.id.0[at],
+                18 => port as u8,
+                _ => 0,
+            })),
+            addr: SocketAddr::new(honest.addr.ip(), port),
+        };
+        lookup.handle_reply(liar, None, [lie(1), lie(2), honest].into_iter());
+        for port in [1, 2] {
+            assert_eq!(lookup.next(), Some(lie(port).addr));
+            assert_eq!(lookup.next(), None, "one port of it at a time");
+            lookup.handle_late(lie(port).addr);
+        }
+        assert_eq!(lookup.next(), Some(honest.addr));
+        lookup.handle_reply(honest, Some(b"token"), std::iter::empty());
+        assert!(lookup.closest().any(|found| found.contact == honest));
+    }
+
+    #[test]
+    fn who_takes_the_name_of_another_does_not_take_its_place() {
+        let mut rng = Rng::from_seed(8);
+        let (liar, honest) = (global(1, &mut rng), global(2, &mut rng));
+        let mut lookup = lookup(&[liar, honest]);
+        while lookup.next().is_some() {}
+        lookup.handle_reply(Contact { id: honest.id, ..liar }, None, std::iter::empty());
+        lookup.handle_reply(honest, Some(b"token"), std::iter::empty());
+        assert!(lookup.closest().any(|found| found.contact == honest));
     }
 
     #[test]

@@ -2,11 +2,11 @@
 //!
 //! [`Node`] is one node, of IPv4, IPv6 or both ([BEP 32]): with a table and a name for each. It answers
 //! questions, keeps itself known, and searches: for peers, nodes, items ([BEP 44]), samples of info
-//! hashes ([BEP 51]). How its files fit together:
+//! hashes ([BEP 51]), counts of peers ([BEP 33]). How its files fit together:
 //!
 //! - `krpc`: messages; `krpc_writer`: their bytes.
 //! - `node_id`: names and distances ([BEP 42]); `routing_table`: the nodes that we know.
-//! - `answer`: what others ask of us, with `token`, `peer_store`, `item`, `throttle`.
+//! - `answer`: what others ask of us, with `token`, `peer_store`, `bloom`, `item`, `throttle`.
 //! - `lookup`: one iterative search in one family; `search`: what is made of it.
 //! - `query`: questions under way; `upkeep`: what is done without being asked.
 //! - `state`: what the next run begins with.
@@ -15,11 +15,15 @@
 //!
 //! [BEP 5]: https://www.bittorrent.org/beps/bep_0005.html
 //! [BEP 32]: https://www.bittorrent.org/beps/bep_0032.html
+//! [BEP 33]: https://www.bittorrent.org/beps/bep_0033.html
 //! [BEP 42]: https://www.bittorrent.org/beps/bep_0042.html
 //! [BEP 44]: https://www.bittorrent.org/beps/bep_0044.html
 //! [BEP 51]: https://www.bittorrent.org/beps/bep_0051.html
 
+#[cfg(test)]
+mod absence;
 mod answer;
+mod bloom;
 mod item;
 pub mod krpc;
 mod krpc_writer;
@@ -44,7 +48,7 @@ use std::time::Instant;
 
 pub use item::{Item, ItemError, mutable_target, public_key};
 pub use node_id::{Contact, Distance, NodeId};
-pub use search::{Busy, SearchId, Summary};
+pub use search::{Announce, Busy, Scrape, SearchId, Summary};
 pub use state::State;
 
 use self::item::ItemStore;
@@ -67,7 +71,7 @@ use crate::{ExternalIp, Rng};
 /// use std::net::SocketAddr;
 /// use std::time::Instant;
 ///
-/// use torrent::dht::{Node, NodeConfig, Output};
+/// use torrent::dht::{Announce, Node, NodeConfig, Output};
 /// use torrent::{InfoHash, Rng};
 ///
 /// // Two nodes; the second has announced to the first that it has a torrent.
@@ -76,7 +80,7 @@ use crate::{ExternalIp, Rng};
 /// let mut nodes = [1, 2].map(|seed| Node::new(NodeConfig::default(), now, Rng::from_seed(seed), None));
 /// nodes[1].add_node(now, addrs[0]);
 /// deliver(&mut nodes, &addrs, now);
-/// nodes[1].announce(now, InfoHash([7; 20]), 51413).unwrap();
+/// nodes[1].announce(now, InfoHash([7; 20]), Announce::at(6881)).unwrap();
 /// deliver(&mut nodes, &addrs, now);
 /// nodes[0].peers(now, InfoHash([7; 20])).unwrap();
 /// let found = deliver(&mut nodes, &addrs, now);
@@ -128,9 +132,6 @@ pub struct NodeConfig {
     /// Asks, but answers nothing, and tells so ([BEP 43](https://www.bittorrent.org/beps/bep_0043.html)):
     /// for hosts that cannot be reached or must not spend. Default: no.
     pub is_read_only: bool,
-    /// Has those whom we announce to take the port that our datagrams come from, which is right if TCP and UDP
-    /// have the same, also behind a NAT. Default: yes.
-    pub is_port_implied: bool,
     /// How many questions are answered in a second. Default: 500.
     pub answers_per_second: u32,
     /// How many questions of one address are answered in a second. Default: 20.
@@ -143,7 +144,6 @@ impl Default for NodeConfig {
             v4: true,
             v6: false,
             is_read_only: false,
-            is_port_implied: true,
             answers_per_second: 500,
             answers_per_address: 20,
         }

@@ -7,7 +7,7 @@
 //! [BEP 42]: https://www.bittorrent.org/beps/bep_0042.html
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use crate::crc32c::crc32c;
 use crate::{InfoHash, Reach, Rng};
@@ -118,6 +118,14 @@ pub(super) fn subnet(ip: IpAddr) -> u128 {
     match ip {
         IpAddr::V4(ip) => u128::from(ip.to_bits() >> 8),
         IpAddr::V6(ip) => ip.to_bits() >> 64,
+    }
+}
+
+/// Whom to hold responsible: an address, or with IPv6 the /64 that one host has all of.
+pub(super) fn holder(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V6(v6) if !is_local(ip) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+        IpAddr::V4(_) | IpAddr::V6(_) => ip,
     }
 }
 

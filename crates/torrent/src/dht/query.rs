@@ -20,6 +20,7 @@ pub(super) struct Queries {
 struct Pending {
     to: SocketAddr,
     purpose: Purpose,
+    asked_at: Instant,
     deadline: Instant,
     is_late: bool,
 }
@@ -98,7 +99,8 @@ impl Node {
         self.outputs.push_back(Output::Send { to, bytes: message.encode() });
         self.counts.asked += 1;
         let deadline = now + LATE_AFTER;
-        self.queries.insert(transaction, Pending { to, purpose, deadline, is_late: false });
+        let pending = Pending { to, purpose, asked_at: now, deadline, is_late: false };
+        self.queries.insert(transaction, pending);
     }
 
     /// While one family knows next to nobody, nodes of the other are asked for it, too.
@@ -120,6 +122,9 @@ impl Node {
             self.counts.stray += 1;
             return;
         };
+        if let Some(family) = self.family_mut(from) {
+            family.heard_at = Some(now);
+        }
         let contact = Contact { id: reply.id, addr: from };
         let is_us = self.family(from).is_some_and(|family| *family.table.own() == reply.id);
         if is_us {
@@ -142,7 +147,15 @@ impl Node {
     /// A node has refused.
     pub(super) fn handle_error(&mut self, now: Instant, from: SocketAddr, transaction: &[u8]) {
         match self.queries.answered(from, transaction) {
-            Some(purpose) => self.fail(now, from, purpose),
+            Some(purpose) => {
+                // Everyone understands a ping, and not everyone all that is asked in a search.
+                if purpose == Purpose::Ping
+                    && let Some(family) = self.family_mut(from)
+                {
+                    family.table.failed(from, false);
+                }
+                self.fail(now, from, purpose);
+            }
             None => self.counts.stray += 1,
         }
     }
@@ -159,7 +172,9 @@ impl Node {
             }
             self.counts.unanswered += 1;
             if let Some(family) = self.family_mut(pending.to) {
-                family.table.failed(pending.to);
+                // If nobody else has answered since, it may be our own network that is gone.
+                let is_cut_off = family.heard_at.is_none_or(|at| at < pending.asked_at);
+                family.table.failed(pending.to, is_cut_off);
             }
             self.fail(now, pending.to, pending.purpose);
         }

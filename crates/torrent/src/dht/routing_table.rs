@@ -38,6 +38,8 @@ struct Entry {
     contact: Contact,
     /// When it last answered, or, having answered before, asked.
     seen_at: Instant,
+    /// When it last answered, or was asked whether it is there.
+    tried_at: Instant,
     /// How many questions in a row it has not answered.
     failures: u8,
 }
@@ -67,7 +69,7 @@ impl RoutingTable {
         if contact.id == self.own {
             return;
         }
-        self.insert(Entry { contact, seen_at: now, failures: 0 });
+        self.insert(Entry { contact, seen_at: now, tried_at: now, failures: 0 });
     }
 
     /// A node has asked us something. Returns whether it is worth asking back: it is not known, and
@@ -90,9 +92,15 @@ impl RoutingTable {
         has_room && contact.id != self.own && !bucket.spares.iter().any(|e| e.contact == contact)
     }
 
-    /// A node has not answered. After the second time another takes its place, if there is one.
-    pub(super) fn failed(&mut self, addr: SocketAddr) {
+    /// A node has not answered. After the second time another takes its place, if there is one. But when we are
+    /// `is_cut_off` from everyone it is only not told to others any more, until it answers.
+    pub(super) fn failed(&mut self, addr: SocketAddr, is_cut_off: bool) {
         for bucket in &mut self.buckets {
+            if is_cut_off {
+                let of_this = bucket.live.iter_mut().filter(|e| e.contact.addr == addr);
+                of_this.for_each(|entry| entry.failures = entry.failures.max(1));
+                continue;
+            }
             bucket.spares.retain(|entry| entry.contact.addr != addr);
             let Some(at) = bucket.live.iter().position(|e| e.contact.addr == addr) else {
                 continue;
@@ -196,13 +204,17 @@ impl RoutingTable {
         found
     }
 
-    /// Whom to ask whether it is still there: the one that has not been heard of for longest.
-    pub(super) fn questionable(&self, now: Instant) -> Option<Contact> {
-        let stale = |entry: &&Entry| {
-            entry.failures > 0 || now.saturating_duration_since(entry.seen_at) >= GOOD_FOR
+    /// Whom to ask whether it is still there, of those that have not been heard of for long: all in turn, so that
+    /// nobody who answers strangely keeps us from the others.
+    pub(super) fn questionable(&mut self, now: Instant) -> Option<Contact> {
+        let is_stale = |entry: &&mut Entry| {
+            (entry.failures > 0 || now.saturating_duration_since(entry.seen_at) >= GOOD_FOR)
+                && now.saturating_duration_since(entry.tried_at) >= TRY_EVERY
         };
-        let live = self.buckets.iter().flat_map(|bucket| &bucket.live);
-        live.filter(stale).min_by_key(|entry| entry.seen_at).map(|entry| entry.contact)
+        let live = self.buckets.iter_mut().flat_map(|bucket| &mut bucket.live);
+        let entry = live.filter(is_stale).min_by_key(|entry| entry.tried_at)?;
+        entry.tried_at = now;
+        Some(entry.contact)
     }
 
     /// A place to look for nodes at, if there is a bucket in which that has not been done for long, or
@@ -224,6 +236,11 @@ impl RoutingTable {
     /// How many nodes there are.
     pub(super) fn len(&self) -> usize {
         self.buckets.iter().map(|bucket| bucket.live.len()).sum()
+    }
+
+    /// How many nodes there are that have not just failed.
+    pub(super) fn usable(&self) -> usize {
+        self.buckets.iter().flat_map(Bucket::usable).count()
     }
 
     /// How many nodes have been heard of lately.
@@ -282,6 +299,8 @@ const FAILURES_BAD: u8 = 2;
 const FAILURES_MAX: u8 = 5;
 /// How long a node that was heard of is taken to be there.
 const GOOD_FOR: Duration = Duration::from_secs(15 * 60);
+/// How soon one that was asked is asked again whether it is there.
+const TRY_EVERY: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
@@ -338,18 +357,48 @@ mod tests {
             table.contacts().any(|contact| contact == node(number, 0))
         };
         assert!(!is_here(&table, 8));
-        table.failed(node(3, 0).addr);
+        table.failed(node(3, 0).addr, false);
         assert!(is_here(&table, 3), "once is no time");
         assert!(
             !table.closest(&node(3, 0).id, 8).contains(&node(3, 0)),
             "but nobody is told of it"
         );
-        table.failed(node(3, 0).addr);
+        table.failed(node(3, 0).addr, false);
         assert!(!is_here(&table, 3) && is_here(&table, 8));
         for _ in 0..5 {
-            table.failed(node(4, 0).addr);
+            table.failed(node(4, 0).addr, false);
         }
         assert_eq!(table.len(), 7, "without a spare its place is empty, in the end");
+    }
+
+    #[test]
+    fn nobody_is_forgotten_while_we_hear_of_no_one() {
+        let mut table = table();
+        (0..8).for_each(|number| table.replied(epoch(), node(number, 0)));
+        for _ in 0..20 {
+            (0..8).for_each(|number| table.failed(node(number, 0).addr, true));
+        }
+        assert_eq!((table.len(), table.usable(), table.good(epoch())), (8, 0, 0));
+        assert_eq!(table.closest(&NodeId([0; 20]), 8), []);
+        table.replied(epoch(), node(3, 0));
+        assert_eq!(table.closest(&NodeId([0; 20]), 8), [node(3, 0)]);
+    }
+
+    #[test]
+    fn all_who_have_been_silent_are_asked_in_turn() {
+        let mut table = table();
+        (0..3).for_each(|number| table.replied(epoch(), node(number, 0)));
+        let mut now = epoch() + GOOD_FOR;
+        let mut asked: Vec<Contact> = Vec::new();
+        while let Some(contact) = table.questionable(now) {
+            asked.push(contact);
+            now += SECOND;
+        }
+        asked.sort_unstable();
+        let mut all: Vec<Contact> = table.contacts().collect();
+        all.sort_unstable();
+        assert_eq!(asked, all, "each once, whatever they answer");
+        assert!(table.questionable(now + TRY_EVERY).is_some());
     }
 
     #[test]
@@ -359,8 +408,8 @@ mod tests {
         let thief = Contact { addr: ([10, 0, 0, 99], 1).into(), ..node(1, 5) };
         table.replied(epoch(), thief);
         assert_eq!(table.contacts().collect::<Vec<_>>(), [node(1, 5)]);
-        table.failed(node(1, 5).addr);
-        table.failed(node(1, 5).addr);
+        table.failed(node(1, 5).addr, false);
+        table.failed(node(1, 5).addr, false);
         table.replied(epoch(), thief);
         assert_eq!(table.contacts().collect::<Vec<_>>(), [thief]);
     }

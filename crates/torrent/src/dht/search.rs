@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
+use super::bloom::Bloom;
 use super::item::{Item, mutable_target};
-use super::krpc::{Question, Reply, Signed};
+use super::krpc::{Filters, Question, Reply, Signed};
 use super::lookup::Lookup;
 use super::node_id::{Contact, NodeId};
 use super::query::Purpose;
 use super::routing_table::K;
-use super::{Node, Output};
+use super::{Node, Output, bloom};
 use crate::{InfoHash, Reach};
 
 /// Names a search of one node.
@@ -32,6 +33,37 @@ pub struct Summary {
     pub stored: usize,
     /// How many different peers were told, at most 4,096.
     pub peers: usize,
+    /// About how many there are, if that was asked and anyone has told.
+    pub scrape: Option<Scrape>,
+}
+
+/// About how many peers a torrent has, as the nodes near it say (BEP 33). Each number is at most some 7,800; nodes
+/// that lie can make it that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scrape {
+    /// Those that have all of it.
+    pub seeds: u64,
+    /// Those that have not.
+    pub downloaders: u64,
+}
+
+/// What others are to know of us as a peer of a torrent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announce {
+    /// Where we listen.
+    pub port: u16,
+    /// We are rather at the port that our datagrams come from: it is right behind a NAT, too, if TCP and UDP have
+    /// the same, or peers may come by uTP.
+    pub is_port_implied: bool,
+    /// We have all of it (BEP 33).
+    pub is_seed: bool,
+}
+
+impl Announce {
+    /// A peer at this very port that has not said whether it has all.
+    pub const fn at(port: u16) -> Self {
+        Self { port, is_port_implied: false, is_seed: false }
+    }
 }
 
 #[derive(Debug)]
@@ -46,15 +78,18 @@ pub(super) struct Search {
     /// At most [`PEERS_MAX`].
     peers: BTreeSet<SocketAddr>,
     item: Option<Item>,
+    /// Seeds and downloaders, as all that have counted them say.
+    counted: Option<Box<[Bloom; 2]>>,
 }
 
 #[derive(Debug)]
 enum Goal {
     Nodes,
-    /// With a port: and tell the nearest that we are one, there.
+    /// And then perhaps tell the nearest that we are one.
     Peers {
-        announce: Option<u16>,
+        announce: Option<Announce>,
     },
+    Scrape,
     /// With a key and salt: an item that changes.
     Get {
         signer: Option<([u8; 32], Vec<u8>)>,
@@ -80,8 +115,7 @@ impl Node {
         self.begin(now, info_hash.into(), Goal::Peers { announce: None })
     }
 
-    /// Searches for peers of a torrent, and tells the nodes nearest to it that we have it, at `port` (or at
-    /// that from which our datagrams come, see [`NodeConfig::is_port_implied`](super::NodeConfig)).
+    /// Searches for peers of a torrent, and tells the nodes nearest to it that we are one.
     ///
     /// # Errors
     /// [`Busy`].
@@ -89,9 +123,17 @@ impl Node {
         &mut self,
         now: Instant,
         info_hash: InfoHash,
-        port: u16,
+        announce: Announce,
     ) -> Result<SearchId, Busy> {
-        self.begin(now, info_hash.into(), Goal::Peers { announce: Some(port) })
+        self.begin(now, info_hash.into(), Goal::Peers { announce: Some(announce) })
+    }
+
+    /// Asks how many peers a torrent has (BEP 33): [`Summary::scrape`] will tell. Some peers are told, too.
+    ///
+    /// # Errors
+    /// [`Busy`].
+    pub fn scrape(&mut self, now: Instant, info_hash: InfoHash) -> Result<SearchId, Busy> {
+        self.begin(now, info_hash.into(), Goal::Scrape)
     }
 
     /// Searches for the nodes nearest to a place; they are told when it is done.
@@ -181,6 +223,7 @@ impl Node {
             summary: Summary::default(),
             peers: BTreeSet::new(),
             item: None,
+            counted: None,
         };
         self.searches.insert(id, search);
         id
@@ -194,6 +237,11 @@ impl Node {
                 let mut found = self.peers.peers(now, target, true, &mut self.rng);
                 found.extend(self.peers.peers(now, target, false, &mut self.rng));
                 self.outputs.extend(search.tell_peers(id, found.into_iter()));
+            }
+            Goal::Scrape => {
+                if let Some([seeds, downloaders]) = self.peers.filters(now, target) {
+                    search.count(seeds.bytes(), downloaders.bytes());
+                }
             }
             Goal::Get { .. } => {
                 if let Some(item) = self.items.get(now, target).cloned() {
@@ -227,6 +275,12 @@ impl Node {
         let output = match &search.goal {
             Goal::Nodes | Goal::Put { .. } => None,
             Goal::Peers { .. } => search.tell_peers(id, peers),
+            Goal::Scrape => {
+                if let Some(Filters { seeds, downloaders }) = reply.scrape {
+                    search.count(seeds, downloaders);
+                }
+                search.tell_peers(id, peers)
+            }
             Goal::Get { .. } => {
                 let item = search.item_of(lookup_target(&search.lookups), reply);
                 item.and_then(|item| search.tell_item(id, item))
@@ -304,10 +358,11 @@ impl Node {
             for found in lookup.closest() {
                 let Some(token) = found.token else { continue };
                 let question = match &search.goal {
-                    Goal::Peers { announce: Some(port) } => Question::AnnouncePeer {
+                    Goal::Peers { announce: Some(announce) } => Question::AnnouncePeer {
                         info_hash: *lookup.target(),
-                        port: *port,
-                        is_implied: self.config.is_port_implied,
+                        port: announce.port,
+                        is_implied: announce.is_port_implied,
+                        is_seed: announce.is_seed,
                         token,
                     },
                     Goal::Put { item, cas } => Question::Put {
@@ -318,6 +373,7 @@ impl Node {
                     },
                     Goal::Nodes
                     | Goal::Peers { announce: None }
+                    | Goal::Scrape
                     | Goal::Get { .. }
                     | Goal::Samples => break,
                 };
@@ -337,7 +393,8 @@ impl Search {
         let to = lookup.next()?;
         let question = match &self.goal {
             Goal::Nodes => Question::FindNode { target },
-            Goal::Peers { .. } => Question::GetPeers { info_hash: target },
+            Goal::Peers { .. } => Question::GetPeers { info_hash: target, is_scrape: false },
+            Goal::Scrape => Question::GetPeers { info_hash: target, is_scrape: true },
             Goal::Get { .. } => Question::Get { target, seq: None },
             // Not the value, but whether there is one: nodes need not send what is older.
             Goal::Put { item, .. } => Question::Get { target, seq: item.seq() },
@@ -359,6 +416,13 @@ impl Search {
             }
         }
         (!told.is_empty()).then_some(Output::Peers { search: id, peers: told })
+    }
+
+    /// Somebody has counted peers.
+    fn count(&mut self, seeds: &[u8; bloom::LEN], downloaders: &[u8; bloom::LEN]) {
+        let [all_seeds, all_downloaders] = &mut **self.counted.get_or_insert_default();
+        all_seeds.unite(seeds);
+        all_downloaders.unite(downloaders);
     }
 
     /// An item, if it is the first or newer than the last.
@@ -390,7 +454,7 @@ impl Search {
     }
 
     fn sum_up(&mut self) {
-        let Self { lookups, summary, peers, .. } = self;
+        let Self { lookups, summary, peers, counted, .. } = self;
         for lookup in lookups.iter().flatten() {
             summary.asked += lookup.asked();
             for found in lookup.closest() {
@@ -400,6 +464,10 @@ impl Search {
         }
         summary.closest.truncate(2 * K);
         summary.peers = peers.len();
+        summary.scrape = counted.as_deref().map(|[seeds, downloaders]| Scrape {
+            seeds: seeds.count(),
+            downloaders: downloaders.count(),
+        });
     }
 }
 

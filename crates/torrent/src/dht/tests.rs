@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::krpc::{Body, Message, Question, Reply};
 use super::world::{MALICE, World, ask, wrong_peer};
-use super::{Contact, Item, Node, NodeConfig, NodeId, Output, State, Summary};
+use super::{Announce, Contact, Item, Node, NodeConfig, NodeId, Output, Scrape, State, Summary};
 use crate::swarm::tests::epoch;
 use crate::{InfoHash, Rng};
 
-fn summary(told: &[Output]) -> Summary {
+pub(super) fn summary(told: &[Output]) -> Summary {
     let done = told.iter().find_map(|output| match output {
         Output::Done { summary, .. } => Some(summary.clone()),
         _ => None,
@@ -18,12 +18,17 @@ fn summary(told: &[Output]) -> Summary {
     done.expect("it has ended")
 }
 
-fn peers(told: &[Output]) -> BTreeSet<SocketAddr> {
+pub(super) fn peers(told: &[Output]) -> BTreeSet<SocketAddr> {
     let peers = told.iter().filter_map(|output| match output {
         Output::Peers { peers, .. } => Some(peers.clone()),
         _ => None,
     });
     peers.flatten().collect()
+}
+
+/// At the port that our datagrams come from.
+pub(super) fn at_ours() -> Announce {
+    Announce { is_port_implied: true, ..Announce::at(1000) }
 }
 
 /// Announces and searches `count` torrents by random nodes. Returns how many were found, and the most
@@ -34,7 +39,8 @@ fn find_torrents(world: &mut World, count: usize) -> (usize, u8, usize) {
     for _ in 0..count {
         let hash = InfoHash(world.rng.bytes());
         let [seed, leech] = [0, 1].map(|_| honest[world.rng.below(honest.len())]);
-        let told = world.search(seed, |node, now| node.announce(now, hash, 1000).expect("free"));
+        let told =
+            world.search(seed, |node, now| node.announce(now, hash, at_ours()).expect("free"));
         let announced = summary(&told);
         assert!(announced.stored > 0, "nobody took it: {announced:?}");
         let told = world.search(leech, |node, now| node.peers(now, hash).expect("free"));
@@ -98,7 +104,7 @@ impl Alone {
 
     /// The token that `from` gets for a torrent.
     fn token(&mut self, from: SocketAddr, info_hash: NodeId) -> Vec<u8> {
-        let question = ask(NodeId([9; 20]), Question::GetPeers { info_hash });
+        let question = ask(NodeId([9; 20]), Question::GetPeers { info_hash, is_scrape: false });
         let answer = self.tell(from, &question).expect("an answer");
         let Ok(Message { body: Body::Reply(reply), .. }) = Message::decode(&answer) else {
             panic!("a reply")
@@ -126,7 +132,13 @@ fn only_who_shows_its_token_may_announce() {
     let [honest, liar] = ["9.1.1.1:1", "9.2.2.2:2"].map(addr);
     let info_hash = NodeId([7; 20]);
     let token = alone.token(honest, info_hash);
-    let announce = |token| Question::AnnouncePeer { info_hash, port: 0, is_implied: true, token };
+    let announce = |token| Question::AnnouncePeer {
+        info_hash,
+        port: 0,
+        is_implied: true,
+        is_seed: false,
+        token,
+    };
     assert_eq!(alone.code(liar, announce(&token)), Some(203));
     assert_eq!(alone.code(honest, announce(b"")), Some(203));
     assert_eq!(alone.node.stats(alone.now).peers, 0);
@@ -213,10 +225,29 @@ fn items_are_found_by_others_and_the_newest_wins() {
 fn samples_tell_of_the_torrents_that_were_announced() {
     let mut world = World::grown(5, 60, 0);
     let hash = InfoHash([0x5a; 20]);
-    world.search(3, |node, now| node.announce(now, hash, 6881).expect("free"));
+    world.search(3, |node, now| node.announce(now, hash, at_ours()).expect("free"));
     let told = world.search(30, |node, now| node.sample(now, hash.into()).expect("free"));
     let has = |told: &Output| matches!(told, Output::Samples { info_hashes, .. } if info_hashes.contains(&hash.into()));
     assert!(told.iter().any(has));
+}
+
+#[test]
+fn peers_are_where_they_say_and_are_counted_without_being_told() {
+    let mut world = World::grown(10, 60, 0);
+    let hash = InfoHash([0x5b; 20]);
+    let seed = Announce { is_seed: true, ..Announce::at(4242) };
+    world.search(3, |node, now| node.announce(now, hash, seed).expect("free"));
+    for downloader in 4..20 {
+        world.search(downloader, |node, now| node.announce(now, hash, at_ours()).expect("free"));
+    }
+    let told = world.search(30, |node, now| node.peers(now, hash).expect("free"));
+    let mut wanted: BTreeSet<_> = (4..20).map(|at| world.hosts[at].addr).collect();
+    wanted.insert(SocketAddr::new(world.hosts[3].addr.ip(), 4242));
+    assert_eq!((peers(&told), summary(&told).scrape), (wanted, None));
+    let told = world.search(30, |node, now| node.scrape(now, hash).expect("free"));
+    assert_eq!(summary(&told).scrape, Some(Scrape { seeds: 1, downloaders: 16 }));
+    let told = world.search(30, |node, now| node.scrape(now, InfoHash([1; 20])).expect("free"));
+    assert_eq!(summary(&told).scrape, None, "nobody knows it");
 }
 
 #[test]
@@ -283,11 +314,12 @@ fn survives_any_datagram_from_anyone_at_any_time() {
     let mut world = World::grown(9, 20, 0);
     let templates: Vec<Vec<u8>> = [
         Question::FindNode { target: NodeId([1; 20]) },
-        Question::GetPeers { info_hash: NodeId([2; 20]) },
+        Question::GetPeers { info_hash: NodeId([2; 20]), is_scrape: true },
         Question::AnnouncePeer {
             info_hash: NodeId([2; 20]),
             port: 1,
             is_implied: false,
+            is_seed: true,
             token: b"12345678",
         },
         Question::Put { token: b"12345678", value: b"i1e", signed: None, cas: Some(1) },

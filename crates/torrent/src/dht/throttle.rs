@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::node_id::is_local;
+use super::node_id::{holder, is_local};
 
 /// Counts questions.
 #[derive(Debug)]
@@ -24,8 +24,8 @@ impl Throttle {
         Self { per_second, per_address, second_began: now, count: 0, by_asker: BTreeMap::new() }
     }
 
-    /// Whether to answer another question of `from`. The ports of an address count as one; but in a local network
-    /// each may be somebody else.
+    /// Whether to answer another question of `from`. The ports of an address count as one, and with IPv6 the addresses
+    /// of a /64; but in a local network each may be somebody else.
     pub(super) fn admits(&mut self, now: Instant, from: SocketAddr) -> bool {
         if now.saturating_duration_since(self.second_began) >= Duration::from_secs(1) {
             self.second_began = now;
@@ -36,7 +36,7 @@ impl Throttle {
             return false;
         }
         let port = if is_local(from.ip()) { from.port() } else { 0 };
-        let of_this = self.by_asker.entry(SocketAddr::new(from.ip(), port)).or_default();
+        let of_this = self.by_asker.entry(SocketAddr::new(holder(from.ip()), port)).or_default();
         if *of_this >= self.per_address {
             return false;
         }
@@ -48,6 +48,8 @@ impl Throttle {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
     use crate::swarm::tests::epoch;
 
@@ -60,5 +62,15 @@ mod tests {
         assert_eq!([1, 2, 3, 4, 5].map(|ip| admitted(epoch(), ip)), [3, 3, 3, 1, 0]);
         assert_eq!(admitted(epoch() + Duration::from_secs(1), 5), 3);
         assert!(throttle.by_asker.len() <= 10);
+    }
+
+    #[test]
+    fn the_many_addresses_of_a_host_of_ipv6_have_one_share() {
+        let mut throttle = Throttle::new(epoch(), 100, 3);
+        let from = |host: u128| {
+            SocketAddr::new(Ipv6Addr::from_bits((0x2a01_u128 << 112) | host).into(), 1)
+        };
+        assert_eq!((0..50).filter(|host| throttle.admits(epoch(), from(*host))).count(), 3);
+        assert!(throttle.admits(epoch(), from(1 << 64)), "another network");
     }
 }

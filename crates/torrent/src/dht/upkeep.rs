@@ -21,12 +21,16 @@ pub(super) struct Family {
     is_v6: bool,
     /// Nodes of the last run, for the first search.
     saved: Vec<Contact>,
+    /// These have been searched, and we are still alone.
+    has_tried_saved: bool,
     /// Where to begin when nobody else is known; at most [`BOOT_MAX`].
     boot: Vec<SocketAddr>,
     /// Who may be a node, and has not been asked; at most [`CANDIDATES_MAX`].
     candidates: VecDeque<SocketAddr>,
     /// Who has been asked lately whether it is there, because it had asked us; at most [`CANDIDATES_MAX`].
     asked: VecDeque<IpAddr>,
+    /// When somebody last answered a question of ours.
+    pub(super) heard_at: Option<Instant>,
     /// When to look for our own neighbourhood, if there are too few nodes.
     boot_at: Instant,
     boot_wait: Duration,
@@ -43,9 +47,11 @@ impl Family {
             table: RoutingTable::new(id.unwrap_or_else(|| NodeId::random(rng))),
             is_v6,
             saved: saved.filter(|node| node.addr.is_ipv6() == is_v6).copied().collect(),
+            has_tried_saved: false,
             boot: Vec::new(),
             candidates: VecDeque::new(),
             asked: VecDeque::new(),
+            heard_at: None,
             boot_at: now,
             boot_wait: BOOT_WAIT,
             search: None,
@@ -53,9 +59,9 @@ impl Family {
         }
     }
 
-    /// Whether next to nobody is known.
+    /// Whether next to nobody is known to be there.
     pub(super) fn is_lonely(&self) -> bool {
-        self.table.len() < K / 2
+        self.table.usable() < K / 2
     }
 
     pub(super) fn boot_nodes(&self) -> impl Iterator<Item = SocketAddr> {
@@ -65,7 +71,11 @@ impl Family {
     /// The nodes to begin a search with.
     pub(super) fn known(&self, target: &NodeId) -> Vec<Contact> {
         let known = self.table.closest(target, 2 * K);
-        if known.is_empty() { self.saved.clone() } else { known }
+        if known.len() >= K {
+            return known;
+        }
+        // Who has failed may be back: perhaps it was our own network that was away.
+        self.table.contacts().chain(self.saved.iter().copied()).collect()
     }
 
     fn add_candidate(&mut self, addr: SocketAddr) {
@@ -155,6 +165,8 @@ impl Node {
     /// What is due every few seconds.
     pub(super) fn upkeep(&mut self, now: Instant) {
         self.upkeep_at = now + UPKEEP_EVERY;
+        self.peers.expire(now);
+        self.items.expire(now);
         for is_v6 in [false, true] {
             self.ask_candidates(now, is_v6);
             if let Some(lookup) = self.lookup_due(now, is_v6) {
@@ -189,7 +201,7 @@ impl Node {
         if family.search.is_some() {
             return None;
         }
-        let is_small = family.table.len() < K || !family.is_bootstrapped;
+        let is_small = family.table.usable() < K || !family.is_bootstrapped;
         let target = if is_small && now >= family.boot_at {
             family.boot_at = now + family.boot_wait;
             family.boot_wait = (family.boot_wait * 2).min(BOOT_WAIT_MAX);
@@ -199,11 +211,9 @@ impl Node {
         };
         let known = family.known(&target);
         // What the last run knew goes first: boot nodes are few, and asked by all the world.
-        let has_saved = !family.saved.is_empty();
-        if family.boot_wait > BOOT_WAIT * 2 {
-            family.saved.clear();
-        }
-        let boot = (family.is_lonely() && !has_saved).then_some(family.boot_nodes());
+        let is_first = !family.saved.is_empty() && !family.has_tried_saved;
+        family.has_tried_saved = true;
+        let boot = (family.is_lonely() && !is_first).then_some(family.boot_nodes());
         Some(Lookup::new(target, known, boot.into_iter().flatten()))
     }
 
@@ -229,4 +239,4 @@ const CANDIDATES_MAX: usize = 64;
 const BOOT_MAX: usize = 32;
 /// How long to wait before looking for our neighbourhood again; it doubles.
 const BOOT_WAIT: Duration = Duration::from_secs(10);
-const BOOT_WAIT_MAX: Duration = Duration::from_secs(10 * 60);
+const BOOT_WAIT_MAX: Duration = Duration::from_secs(2 * 60);

@@ -20,6 +20,8 @@ pub(super) struct World {
     wire: BTreeMap<(Instant, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
     sent: u64,
     timers: BTreeSet<(Instant, usize)>,
+    /// Who is cut off from all others.
+    pub(super) absent: BTreeSet<SocketAddr>,
     /// How many of a hundred datagrams are lost.
     pub(super) loss: usize,
 }
@@ -70,6 +72,7 @@ impl World {
             wire: BTreeMap::new(),
             sent: 0,
             timers: BTreeSet::new(),
+            absent: BTreeSet::new(),
             loss: 0,
         }
     }
@@ -229,7 +232,8 @@ impl World {
     }
 
     pub(super) fn send(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
-        if self.rng.below(100) < self.loss {
+        let is_absent = self.absent.contains(&from) || self.absent.contains(&to);
+        if is_absent || self.rng.below(100) < self.loss {
             return;
         }
         self.sent += 1;
@@ -273,7 +277,7 @@ impl World {
             Question::FindNode { target }
             | Question::SampleInfohashes { target }
             | Question::Get { target, .. } => target,
-            Question::GetPeers { info_hash } | Question::AnnouncePeer { info_hash, .. } => {
+            Question::GetPeers { info_hash, .. } | Question::AnnouncePeer { info_hash, .. } => {
                 info_hash
             }
             Question::Put { .. } => return,
@@ -305,13 +309,14 @@ impl World {
                 for number in 0..20 {
                     let id = NodeId::random(&mut self.rng);
                     let bytes = match number % 4 {
-                        0 => ask(id, Question::GetPeers { info_hash: target }),
+                        0 => ask(id, Question::GetPeers { info_hash: target, is_scrape: true }),
                         1 => ask(
                             id,
                             Question::AnnouncePeer {
                                 info_hash: target,
                                 port: 9,
                                 is_implied: false,
+                                is_seed: true,
                                 token: b"12345678",
                             },
                         ),
