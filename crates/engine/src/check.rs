@@ -103,7 +103,8 @@ impl Engine {
         task.swarm.abandon_open();
         task.storing.clear();
         // Before the flag: whoever sees that sees these bits.
-        let queue = VecDeque::from(task.published.doubt(doubtful));
+        let doubtful = task.published.doubt(doubtful);
+        let queue = VecDeque::from(task.without_unproven(doubtful));
         let mut unseen = Bitfield::none(task.published.bits().len());
         queue.iter().for_each(|&piece| _ = unseen.set(piece));
         task.wanted_lens.set(None);
@@ -111,10 +112,9 @@ impl Engine {
         task.stamps.resize(task.metainfo.layout().files().len(), None);
         let storage = Arc::clone(&task.storage);
         let is_over = Arc::new(AtomicBool::new(false));
-        let known = self.crews.entry(task.disk.traits.id).or_default();
-        let crew =
-            known.upgrade().unwrap_or_else(|| Arc::new(Crew::new(self.config.check.threads)));
-        *known = Arc::downgrade(&crew);
+        let disk = task.disk;
+        let crew = self.crew_of(disk);
+        let Some(task) = self.tasks.get_mut(&id) else { return };
         let total = unseen.count();
         task.is_void.store(true, Ordering::Relaxed);
         let abandoned = Arc::clone(&is_over);
@@ -158,6 +158,15 @@ impl Engine {
         );
     }
 
+    /// Those who take turns to hash what is on a disk.
+    pub(crate) fn crew_of(&mut self, disk: DiskPools) -> Arc<Crew> {
+        let known = self.crews.entry(disk.traits.id).or_default();
+        let crew =
+            known.upgrade().unwrap_or_else(|| Arc::new(Crew::new(self.config.check.threads)));
+        *known = Arc::downgrade(&crew);
+        crew
+    }
+
     /// Has a thread for checks do something, which may never come to an end. `done` is given `None` if it panicked.
     pub(crate) fn offload_check<T: Send + 'static>(
         &mut self,
@@ -198,9 +207,11 @@ impl Engine {
     /// Files of which nothing is believed are about to be hashed, and look so.
     fn stamp_unknown(&mut self, id: TaskId, number: u64, now: Vec<Option<FileStamp>>) {
         let Some(task) = self.check_of(id, number) else { return };
-        let (layout, bits) = (task.metainfo.layout(), task.published.bits());
+        let (metainfo, bits) = (&task.metainfo, task.published.bits());
+        let is_judged = |piece| !metainfo.piece_check(PieceIndex(piece)).is_unknown();
         for (file, (stamp, now)) in task.stamps.iter_mut().zip(now).enumerate() {
-            if !layout.file_pieces(file).any(|piece| bits.has(PieceIndex(piece))) {
+            let mut pieces = metainfo.layout().file_pieces(file);
+            if pieces.clone().all(is_judged) && !pieces.any(|piece| bits.has(PieceIndex(piece))) {
                 *stamp = now;
             }
         }
@@ -396,6 +407,8 @@ impl Engine {
         swarm.take_known(&mut task.swarm);
         swarm.set_super_seeding(task.swarm.wants_super_seeding());
         swarm.set_paused(now, task.flags.contains(StatusWord::PAUSED));
+        swarm.hold(&task.unproven);
+        swarm.want_block_hashes(&task.swarm.block_hashes_wanted());
         swarm.set_upload_capacity(task.upload_limit.or_else(|| self.up.rate()));
         swarm.set_slots(self.config.limits.slots(task.upload_slots));
         swarm.set_selector(task.swarm.take_selector());
@@ -458,22 +471,22 @@ enum Outcome {
 }
 
 /// Some neighbouring pieces, for one thread to look at.
-struct Batch {
-    number: u64,
-    metainfo: Arc<Metainfo>,
-    storage: Arc<Storage>,
-    pieces: Vec<PieceIndex>,
+pub(crate) struct Batch {
+    pub(crate) number: u64,
+    pub(crate) metainfo: Arc<Metainfo>,
+    pub(crate) storage: Arc<Storage>,
+    pub(crate) pieces: Vec<PieceIndex>,
     /// Bytes of all of them.
-    len: u64,
-    is_last: bool,
-    is_over: Arc<AtomicBool>,
-    crew: Arc<Crew>,
+    pub(crate) len: u64,
+    pub(crate) is_last: bool,
+    pub(crate) is_over: Arc<AtomicBool>,
+    pub(crate) crew: Arc<Crew>,
 }
 
 /// What was found of a piece, or why it could not be read.
-struct Found {
-    piece: PieceIndex,
-    state: Result<PieceState, String>,
+pub(crate) struct Found {
+    pub(crate) piece: PieceIndex,
+    pub(crate) state: Result<PieceState, String>,
 }
 
 impl Batch {
@@ -502,7 +515,7 @@ impl Batch {
     }
 
     /// On a disk thread: hashes the pieces, unless it is told to leave it.
-    fn look(&self) -> Vec<Found> {
+    pub(crate) fn look(&self) -> Vec<Found> {
         match self.states(&self.pieces) {
             Ok(states) => {
                 let found = |(piece, state)| Found { piece, state: Ok(state) };

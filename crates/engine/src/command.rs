@@ -112,6 +112,7 @@ impl Engine {
             priorities_later: None,
             wishes: 0,
             wanted_lens: Cell::new(None),
+            unproven: Vec::new(),
             is_check_wanted: options.check || options.start_after_check,
             trackers: options.trackers.clone(),
             stage: Stage::Opening,
@@ -224,6 +225,12 @@ impl Engine {
             return;
         }
         task.published.bits().load(&trusted);
+        let doubtful =
+            if doubtful.iter().any(|piece| !task.metainfo.piece_check(*piece).is_unknown()) {
+                doubtful
+            } else {
+                task.without_unproven(doubtful)
+            };
         if !doubtful.is_empty() {
             self.start_check(id, doubtful, &CheckOptions::default(), reactor);
             return;
@@ -383,8 +390,11 @@ impl Engine {
         let named = task.named.take();
         let others = named.into_iter().flat_map(|named| named.magnet.info_hashes.on_the_wire());
         for name in others.chain(own.on_the_wire()) {
-            self.by_hash.remove(&name);
-            self.skeys.remove(&name);
+            // Another may have had it before this one did.
+            if self.by_hash.get(&name) == Some(&id) {
+                self.by_hash.remove(&name);
+                self.skeys.remove(&name);
+            }
         }
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let storage = Arc::clone(&task.storage);

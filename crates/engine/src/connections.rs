@@ -70,8 +70,6 @@ impl Engine {
         task.swarm.known.connected(new.addr);
         task.swarm.set_carrier(key, road.flags());
         if new.direction == Direction::Outgoing {
-            self.lessons.learn(road, task.swarm.known.roads(new.addr).0);
-            task.swarm.known.road_was_good(new.addr, road.bit());
             self.proxy_worked();
         }
         self.classify(token, new.addr.ip(), reactor.now());

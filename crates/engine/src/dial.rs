@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use reactor::{Reactor, Token};
-use torrent::InfoHash;
 use torrent::swarm::Source;
 use torrent::wire::PeerFlags;
+use torrent::{InfoHash, InfoHashes};
 
 use crate::engine::Engine;
 use crate::event::{EventKind, FilterPoint};
@@ -145,11 +145,36 @@ impl Engine {
         }
     }
 
-    /// The road to take now to an address: the one that led there last, or the first that has not failed.
-    fn next_road(&self, roads: &[Road], (tried, good): (u8, u8)) -> Option<Road> {
-        let is_left = |road: &&Road| tried & road.bit() == 0;
-        let known = roads.iter().filter(is_left).find(|road| road.bit() == good);
-        known.or_else(|| roads.iter().find(is_left)).copied()
+    /// The road to take now to an address, and by which of its names to ask for the torrent: those that led there
+    /// last, or the first that have not failed. A hybrid has two names, and who has got it by a link may know but one.
+    fn next_way(
+        &self,
+        roads: &[Road],
+        names: InfoHashes,
+        (tried, good): (u8, u8),
+    ) -> Option<(Road, InfoHash)> {
+        let by_name = |name| roads.iter().map(move |&road| (road, name));
+        let ways = names.on_the_wire().flat_map(by_name);
+        let left: Vec<(Road, InfoHash)> =
+            ways.filter(|&(road, name)| tried & way_bit(road, name, names) == 0).collect();
+        let known = left.iter().find(|(road, name)| way_bit(*road, *name, names) == good);
+        known.or_else(|| left.first()).copied()
+    }
+
+    /// A peer that we dialled has shaken hands: what led there is tried first the next time.
+    pub(crate) fn way_was_good(
+        &mut self,
+        id: TaskId,
+        addr: SocketAddr,
+        road: Road,
+        name: InfoHash,
+    ) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let bit = way_bit(road, name, task.metainfo.info_hashes());
+        let (tried, _) = task.swarm.known.roads(addr);
+        // What was asked for by the other name may have failed for the name.
+        self.lessons.learn(road, if bit == road.bit() { tried } else { tried >> OTHER_NAME });
+        task.swarm.known.road_was_good(addr, bit);
     }
 
     /// Opens connections while there are addresses to try and room for them.
@@ -178,12 +203,12 @@ impl Engine {
             }
             let Some(addr) = task.swarm.known.next_to_dial(now) else { return };
             let known = &task.swarm.known;
-            let (info_hash, tried, flags) =
-                (task.info_hash(), known.roads(addr), known.flags(addr));
-            let road = self.next_road(&self.roads(now, addr, flags), tried);
-            let is_possible = self.may_dial(info_hash, addr);
+            let (names, tried, flags) =
+                (task.metainfo.info_hashes(), known.roads(addr), known.flags(addr));
+            let way = self.next_way(&self.roads(now, addr, flags), names, tried);
+            let is_possible = self.may_dial(names.first(), addr);
             let Some(task) = self.tasks.get_mut(&id) else { return };
-            let (true, Some(road)) = (is_possible, road) else {
+            let (true, Some((road, info_hash))) = (is_possible, way) else {
                 task.swarm.known.failed(now, addr);
                 continue;
             };
@@ -230,10 +255,15 @@ impl Engine {
     /// is one.
     pub(crate) fn road_failed(&mut self, id: TaskId, parted: &Parted, now: Instant) {
         let road = parted.road;
-        let failed = if parted.is_unopened { road.same_way() } else { road.bit() };
+        let failed = match parted.torrent {
+            // Whatever it would have been asked for.
+            _ if parted.is_unopened => road.same_way() | road.same_way() << OTHER_NAME,
+            Some(name) => self.way_bit(id, road, name),
+            None => road.bit(),
+        };
         // Who has told its name can be reached by this one, and is not what we look for.
         let is_answered = parted.peer_id.is_some();
-        let has_other = !is_answered && self.has_other_road(id, parted.addr, failed, now);
+        let has_other = !is_answered && self.has_other_way(id, parted.addr, failed, now);
         let Some(task) = self.tasks.get_mut(&id) else { return };
         if has_other {
             task.swarm.known.road_failed(parted.addr, failed);
@@ -247,13 +277,18 @@ impl Engine {
         }
     }
 
-    /// Whether an address is to be dialled at once, should these roads lead nowhere.
-    fn has_other_road(&self, id: TaskId, addr: SocketAddr, failed: u8, now: Instant) -> bool {
+    /// Whether an address is to be dialled at once, should these ways lead nowhere.
+    fn has_other_way(&self, id: TaskId, addr: SocketAddr, failed: u8, now: Instant) -> bool {
         let Some(task) = self.tasks.get(&id) else { return false };
         let known = &task.swarm.known;
         let (tried, good) = known.roads(addr);
         let roads = self.roads(now, addr, known.flags(addr));
-        self.next_road(&roads, (tried | failed, good)).is_some()
+        self.next_way(&roads, task.metainfo.info_hashes(), (tried | failed, good)).is_some()
+    }
+
+    fn way_bit(&self, id: TaskId, road: Road, name: InfoHash) -> u8 {
+        let task = self.tasks.get(&id);
+        task.map_or(road.bit(), |task| way_bit(road, name, task.metainfo.info_hashes()))
     }
 
     /// How long a peer may take to shake hands, when it took so long until the connection stood. Where another road
@@ -266,7 +301,7 @@ impl Engine {
         now: Instant,
     ) -> Duration {
         let most = self.config.limits.handshake_patience;
-        if self.has_other_road(id, addr, road.bit(), now) {
+        if self.has_other_way(id, addr, road.bit(), now) {
             most.min((8 * opening).clamp(ROAD_PATIENCE_MIN, ROAD_PATIENCE_MAX))
         } else {
             most
@@ -337,5 +372,12 @@ const ROAD_PATIENCE_MIN: Duration = Duration::from_secs(3);
 const ROAD_PATIENCE_MAX: Duration = Duration::from_secs(8);
 /// After so many that were reached by another road, that one comes first.
 const HOPELESS_FROM: u32 = 4;
+/// What an address remembers a road by, and by which of its names the torrent was asked for there.
+fn way_bit(road: Road, name: InfoHash, names: InfoHashes) -> u8 {
+    if names.first() == name { road.bit() } else { road.bit() << OTHER_NAME }
+}
+
+/// The bits of the roads on which a torrent is asked for by its second name are so much further up.
+const OTHER_NAME: u8 = 4;
 /// So long a connection may take to stand.
 pub(crate) const CONNECT_PATIENCE: Duration = Duration::from_secs(10);

@@ -82,6 +82,7 @@ mod peer_handle;
 mod port_mapper;
 mod proxy;
 mod rate_class;
+mod recheck;
 mod relay;
 mod restore;
 pub mod resume;

@@ -99,10 +99,13 @@ impl Engine {
     /// A torrent has begun or ended.
     pub(crate) fn note_for_lsd(&mut self, id: TaskId) {
         let (Some(lsd), Some(task)) = (&mut self.lsd, self.tasks.get(&id)) else { return };
-        if is_announced(task) {
-            lsd.announcer.add(task.info_hash());
-        } else {
-            lsd.announcer.remove(task.info_hash());
+        // A hybrid may be known by either name.
+        for name in task.metainfo.info_hashes().on_the_wire() {
+            if is_announced(task) {
+                lsd.announcer.add(name);
+            } else {
+                lsd.announcer.remove(name);
+            }
         }
     }
 

@@ -190,7 +190,7 @@ impl Engine {
         named.recall = Recall::Answered(record);
         if is_known {
             self.look_at_named(id, reactor);
-        } else if let Some(metainfo) = file {
+        } else if let Some(metainfo) = file.filter(|metainfo| !self.has_other(id, metainfo)) {
             self.learn(id, metainfo, reactor);
         } else {
             self.add_addresses(id, &peers, Source::Resume, reactor);
@@ -204,12 +204,29 @@ impl Engine {
             return;
         };
         match Metainfo::from_info(info, &named.magnet) {
+            Ok(metainfo) if self.has_other(id, &metainfo) => {
+                let why = "the same torrent is here already, by its other name".to_owned();
+                self.fail_with(id, why, EventKind::MetadataRefused, reactor);
+            }
             Ok(metainfo) => self.learn(id, metainfo, reactor),
             Err(why) => {
                 let why = format!("its metadata came from peers, and is refused: {why}");
                 self.fail_with(id, why, EventKind::MetadataRefused, reactor);
             }
         }
+    }
+
+    /// Whether another torrent has one of these names: one of its links had only the name of version 1, and one only
+    /// that of version 2. Both would write the same files.
+    fn has_other(&self, id: TaskId, metainfo: &Metainfo) -> bool {
+        let is_other = |other: &TaskId| {
+            let task = self.tasks.get(other).filter(|_| *other != id);
+            task.is_some_and(|task| !matches!(task.stage, Stage::Failed(_) | Stage::Ended { .. }))
+        };
+        metainfo
+            .info_hashes()
+            .on_the_wire()
+            .any(|name| self.by_hash.get(&name).is_some_and(is_other))
     }
 
     /// It is known what the torrent is: its files are looked at, then it goes on.
@@ -271,7 +288,7 @@ impl Engine {
         let metainfo = Arc::clone(&task.metainfo);
         let info_hash = metainfo.info_hash();
         for name in metainfo.info_hashes().on_the_wire() {
-            self.by_hash.entry(name).or_insert(id);
+            self.by_hash.insert(name, id);
             self.skeys.insert(name);
         }
         if self.store.is_none() {
@@ -305,6 +322,7 @@ impl Engine {
         let priorities = piece_priorities(task.metainfo.layout(), &task.priorities);
         task.swarm.set_paused(now, task.flags.contains(StatusWord::PAUSED));
         task.swarm.learn(now, Arc::clone(&task.metainfo), have, &priorities);
+        task.swarm.hold(&task.unproven);
         task.wanted_lens.set(None);
         task.completed_at = task.swarm.is_completed().then_some(now);
         task.has_been_complete |= task.swarm.have().is_all();
@@ -331,9 +349,12 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
 mod tests {
     use std::time::Duration;
 
-    use reactor::simulated::{World, WorldOptions};
+    use reactor::simulated::{Turn, World, WorldOptions};
+    use torrent::InfoHashes;
+    use torrent::metainfo::create::Format;
 
     use super::*;
+    use crate::TorrentState;
     use crate::simulation::{Machine, PORT, Payload, run_until_complete};
 
     fn add_link(machine: &mut Machine, magnet: &Magnet, peers: &[u8]) {
@@ -369,13 +390,18 @@ mod tests {
 
     #[test]
     fn a_swarm_of_links_ends_well_and_runs_again_as_it_ran() {
-        let payload = Payload::new(400_000);
-        let usual = play(1, WorldOptions::default(), &payload);
-        assert_eq!(play(1, WorldOptions::default(), &payload), usual);
+        for format in [Format::V1, Format::V2, Format::Hybrid] {
+            runs_again_as_it_ran(&Payload::in_format(400_000, format));
+        }
+    }
+
+    fn runs_again_as_it_ran(payload: &Payload) {
+        let usual = play(1, WorldOptions::default(), payload);
+        assert_eq!(play(1, WorldOptions::default(), payload), usual);
         for seed in 0..10 {
             let options =
                 WorldOptions { reset_share: 0.005, partial_share: 0.5, ..WorldOptions::default() };
-            play(seed, options, &payload);
+            play(seed, options, payload);
         }
     }
 
@@ -391,5 +417,79 @@ mod tests {
         // Round trips for the connection, the handshakes, the metadata, the blocks; no timer in between.
         let took = world.elapsed();
         assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+
+    /// The task of a machine.
+    fn task_of(machine: &Machine) -> &Task {
+        machine.task.and_then(|id| machine.node.state.tasks.get(&id)).expect("there")
+    }
+
+    #[test]
+    fn what_is_on_disk_is_kept_though_its_hashes_come_later() {
+        let payload = Payload::in_format(2_000_000, Format::V2);
+        let world = World::new(1, WorldOptions::default());
+        let mut machines = vec![Machine::new(&world, 1), Machine::new(&world, 2)];
+        machines[0].add(&payload.metainfo, payload.dir.path(), &[]);
+        // All but what lies in two pieces, one of which is damaged.
+        let root = machines[1].dir.path().join("payload");
+        fs::create_dir(&root).expect("made");
+        let whole = fs::read(payload.dir.path().join("payload/a")).expect("there");
+        let mut copy = whole[..1_950_000].to_vec();
+        copy[1_000_000] ^= 1;
+        fs::write(root.join("a"), copy).expect("written");
+        let magnet = Magnet { peers: Vec::new(), ..Magnet::of(&payload.metainfo) };
+        add_link(&mut machines[1], &magnet, &[1]);
+        assert!(run_until_complete(&world, &mut machines, Duration::from_secs(600)));
+        assert!(fs::read(root.join("a")).expect("there") == whole);
+        let fetched = task_of(&machines[1]).swarm.downloaded();
+        assert!(fetched <= 3 * 64 * 1024 + 1000, "{fetched} bytes");
+    }
+
+    #[test]
+    fn who_knows_a_hybrid_by_its_second_name_only_is_dialled_by_that() {
+        let payload = Payload::in_format(100_000, Format::Hybrid);
+        let world = World::new(1, WorldOptions::default());
+        let mut machines = vec![Machine::new(&world, 1), Machine::new(&world, 2)];
+        let names = InfoHashes { v1: None, ..payload.metainfo.info_hashes() };
+        add_link(&mut machines[1], &Magnet::new(names), &[]);
+        // Nobody but the seed knows where the other is.
+        machines[0].add(&payload.metainfo, payload.dir.path(), &[2]);
+        assert!(run_until_complete(&world, &mut machines, Duration::from_secs(60)));
+        assert_eq!(task_of(&machines[1]).metainfo.info_hashes(), payload.metainfo.info_hashes());
+    }
+
+    #[test]
+    fn a_hybrid_that_two_links_name_is_here_once() {
+        let payload = Payload::in_format(100_000, Format::Hybrid);
+        let world = World::new(1, WorldOptions::default());
+        let mut machines = vec![Machine::new(&world, 1), Machine::new(&world, 2)];
+        machines[0].add(&payload.metainfo, payload.dir.path(), &[]);
+        let names = payload.metainfo.info_hashes();
+        add_link(&mut machines[1], &Magnet::new(InfoHashes { v1: None, ..names }), &[1]);
+        let first = machines[1].task;
+        add_link(&mut machines[1], &Magnet::new(InfoHashes { v2: None, ..names }), &[1]);
+        let second = machines[1].task;
+        let is_settled = |machines: &[Machine]| {
+            let tasks = &machines[1].node.state.tasks;
+            let mut states = [first, second].into_iter().flatten().map(|id| tasks[&id].state());
+            states.any(|state| matches!(state, TorrentState::Failed(_)))
+        };
+        while !is_settled(&machines) {
+            assert!(world.elapsed() < Duration::from_secs(60), "both go on");
+            let turns = machines.iter_mut().map(|machine| &mut machine.node as &mut dyn Turn);
+            assert!(world.step(&mut turns.collect::<Vec<_>>()));
+        }
+        let failed = |id: Option<TaskId>| {
+            let task = id.and_then(|id| machines[1].node.state.tasks.get(&id)).expect("there");
+            matches!(task.state(), TorrentState::Failed(_))
+        };
+        let (lost, kept) = if failed(first) { (first, second) } else { (second, first) };
+        assert!(failed(lost) && !failed(kept));
+        let lost = lost.expect("added");
+        machines[1].node.with(move |engine, reactor| engine.remove(lost, reactor));
+        machines[1].task = kept;
+        assert!(run_until_complete(&world, &mut machines, Duration::from_secs(60)));
+        let by_hash = &machines[1].node.state.by_hash;
+        assert!(names.on_the_wire().all(|name| by_hash.get(&name).copied() == kept));
     }
 }

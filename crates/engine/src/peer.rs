@@ -200,6 +200,9 @@ impl PeerConnection {
             }
             added => added.map_err(DisconnectReason::from)?,
         };
+        if let Some((_, asked_for)) = *wanted {
+            engine.way_was_good(task, self.addr, self.road, asked_for);
+        }
         self.stage = Stage::Talking { task, key, inbox: inbox(bitfield_len) };
         reactor.set_deadline(token, None);
         reactor.set_water(token, UPLOAD_HIGH, UPLOAD_LOW);

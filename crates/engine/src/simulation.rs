@@ -12,12 +12,12 @@ use reactor::Reactor;
 use reactor::simulated::{Node, Turn, World, WorldOptions};
 use tempfile::TempDir;
 use torrent::metainfo::Metainfo;
-use torrent::metainfo::create::Builder;
+use torrent::metainfo::create::{Builder, Format};
 use torrent::swarm::Source;
 use torrent::{Bitfield, PieceIndex, Witness};
 
 use crate::dht::DhtConfig;
-use crate::disk::hash_files;
+use crate::disk::hash_files_as;
 use crate::engine::Engine;
 use crate::restore;
 use crate::resume::ResumeRecord;
@@ -33,10 +33,15 @@ pub(crate) struct Payload {
 
 impl Payload {
     pub(crate) fn new(len: usize) -> Self {
-        Self::of(len, false)
+        Self::of(len, false, Format::V1)
     }
 
-    fn of(len: usize, is_private: bool) -> Self {
+    /// A torrent of other versions of BitTorrent.
+    pub(crate) fn in_format(len: usize, format: Format) -> Self {
+        Self::of(len, false, format)
+    }
+
+    fn of(len: usize, is_private: bool, format: Format) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let root = dir.path().join("payload");
         std::fs::create_dir(&root).expect("made");
@@ -45,6 +50,7 @@ impl Payload {
         std::fs::write(root.join("b"), &bytes[..1000]).expect("written");
         let files = vec![(vec![b"a".to_vec()], len as u64), (vec![b"b".to_vec()], 1000)];
         let builder = Builder {
+            format,
             name: b"payload".to_vec(),
             files,
             piece_len: Some(64 * 1024),
@@ -52,8 +58,9 @@ impl Payload {
             ..Builder::default()
         };
         let layout = Arc::new(builder.layout().expect("a layout"));
-        let hashes = hash_files(&layout, dir.path(), 1, &AtomicBool::new(false), |_| {});
-        let torrent = builder.finish(&hashes.expect("hashed")).expect("a torrent");
+        let is_over = AtomicBool::new(false);
+        let hashes = hash_files_as(format, &layout, dir.path(), 1, &is_over, |_| {});
+        let torrent = builder.finish_as(&hashes.expect("hashed")).expect("a torrent");
         Self { dir, metainfo: Metainfo::parse(&torrent).expect("valid") }
     }
 }
@@ -291,7 +298,7 @@ fn where_others_see_us_decides_about_the_order_of_peers() {
 #[test]
 fn whoever_is_on_the_same_network_is_found_but_not_for_private_torrents() {
     for (is_private, has_lsd) in [(false, true), (true, true), (false, false)] {
-        let payload = Payload::of(300_000, is_private);
+        let payload = Payload::of(300_000, is_private, Format::V1);
         let world = World::new(1, WorldOptions::default());
         let machine = |number| {
             let config = SessionConfig { lsd: has_lsd, ..quiet() };

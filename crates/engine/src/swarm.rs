@@ -76,6 +76,8 @@ impl Engine {
                 Output::WebSeedLied(key) => self.web_seed_lied(id, key, reactor),
                 Output::Completed => self.completed(id, reactor),
                 Output::HashesKnown => self.keep_hashes(id, reactor),
+                Output::Recheck(pieces) => self.recheck(id, pieces, reactor),
+                Output::HashBlocks(pieces) => self.hash_blocks(id, pieces, reactor),
                 Output::Metadata(info) => self.metadata_came(id, &info, reactor),
                 Output::Found => self.dial(id, reactor),
                 Output::Rendezvous(addr) => self.meet(id, addr, reactor),
@@ -232,7 +234,7 @@ impl Engine {
         };
         let is_good = match &verdict {
             Verdict::Good(_) => Some(true),
-            Verdict::Bad(_) => Some(false),
+            Verdict::Bad { .. } => Some(false),
             Verdict::Lost => None,
         };
         if let (Some(is_good), Some(task)) = (is_good, self.tasks.get(&id))

@@ -106,6 +106,8 @@ pub(crate) struct Task {
     pub(crate) wishes: u64,
     /// What was counted when there were so many pieces; emptied when priorities change.
     pub(crate) wanted_lens: Cell<Option<(u32, (u64, u64))>>,
+    /// Pieces that may be on the disk, and were not looked at since nobody knows what they must be.
+    pub(crate) unproven: Vec<PieceIndex>,
     /// Everything is to be hashed first.
     pub(crate) is_check_wanted: bool,
     /// Those to announce to, if not those that it names.
@@ -174,6 +176,21 @@ pub(crate) struct Task {
 impl Task {
     pub(crate) fn info_hash(&self) -> InfoHash {
         self.metainfo.info_hash()
+    }
+
+    /// Sets those of the pieces aside that nobody could judge yet, and returns the others.
+    pub(crate) fn without_unproven(&mut self, pieces: Vec<PieceIndex>) -> Vec<PieceIndex> {
+        let is_unproven = |piece: &PieceIndex| self.metainfo.piece_check(*piece).is_unknown();
+        let (unproven, others) = pieces.into_iter().partition(is_unproven);
+        self.unproven = unproven;
+        // What is in their files the next run looks at, should it not come to that in this one.
+        for &piece in &self.unproven {
+            let file = self.metainfo.layout().file_at(piece);
+            if let Some(stamp) = file.and_then(|file| self.stamps.get_mut(file)) {
+                *stamp = None;
+            }
+        }
+        others
     }
 
     /// Whether it has peers, or may have.
@@ -297,7 +314,7 @@ impl Task {
 
     /// Bytes that are wanted and missing, as trackers are told.
     pub(crate) fn left(&self) -> u64 {
-        if !self.published.is_known() {
+        if !self.published.is_known() || !self.swarm.block_hashes_wanted().is_empty() {
             // Something: to trackers, who lacks nothing is a seed.
             return u64::from(BLOCK_LEN);
         }

@@ -337,6 +337,7 @@ pub(crate) struct Show {
 /// Compare files on disk with a torrent.
 ///
 /// Prints a line for each file that is damaged, missing or unreadable. Exit status 0: all is right; 1: it is not.
+/// Damage is told by the piece: a torrent file has no hashes of less. Those who have one of version 2 can be asked.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// The torrent file
@@ -354,6 +355,17 @@ pub(crate) struct Verify {
     /// Give way to other programs, for the processor and for the disk
     #[arg(long)]
     pub(crate) low_priority: bool,
+    /// Ask peers which 16 KiB of a damaged piece are wrong, where the torrent is of version 2. Nothing is downloaded
+    #[arg(long)]
+    pub(crate) ask_peers: bool,
+    /// A peer to ask first. May be repeated
+    #[arg(long = "peer", value_name = "HOST:PORT", requires = "ask_peers")]
+    pub(crate) peers: Vec<String>,
+    /// How long to wait for their answers
+    #[arg(long, value_name = "TIME", value_parser = interval, default_value = "60s", requires = "ask_peers")]
+    pub(crate) patience: Duration,
+    #[command(flatten)]
+    pub(crate) ways: Ways,
 }
 
 /// Run a tracker.

@@ -134,3 +134,33 @@ def damage_is_found(stage):
     found = [line for line in told.stdout.splitlines() if "bytes 49152 to 65535" in line and path.name in line]
     if told.returncode != 1 or not found:
         raise Failed(f"status {told.returncode}: {told.stdout!r} {told.stderr!r}")
+
+
+def _register_block_hashes(seeder, name):
+    @case(name, [Flotilla, Libtorrent] if seeder is Libtorrent else [Flotilla], 60)
+    def block_hashes(stage):
+        """Who has a torrent of version 2 says which block of a damaged piece is wrong: no torrent file does."""
+        for form in ("v2", "hybrid"):
+            files = payload.single(stage.folder(f"original-{form}"), 3)
+            torrent = ours(stage, files, form, 1024 * KIB)
+            here, there = stage.host(f"seed-{form}"), stage.host(f"asker-{form}")
+            seed = stage.client(seeder, f"seed-{form}")
+            seed.seed(here, torrent, files.parent)
+            copy = stage.folder(f"copy-{form}") / files.root.name
+            data = bytearray(files.root.read_bytes())
+            for offset in (1024 * KIB + 5 * 16 * KIB + 9, 1024 * KIB + 7 * 16 * KIB, len(data) - 1):
+                data[offset] ^= 1
+            copy.write_bytes(data)
+            command = [stage.flotilla, "verify", torrent.path, copy, "--ask-peers", "--peer", here.address(PORT)]
+            ended = subprocess.run(there.command(command), capture_output=True, text=True, timeout=90, env=environment(stage.folder("home")))
+            first, second = 1024 * KIB + 5 * 16 * KIB, 1024 * KIB + 7 * 16 * KIB
+            last = (len(data) - 1) // (16 * KIB) * 16 * KIB
+            spans = f"bytes {first} to {first + 16 * KIB - 1}, {second} to {second + 16 * KIB - 1}, {last} to {len(data) - 1}"
+            if ended.returncode != 1 or spans not in ended.stdout:
+                raise Failed(f"{form}: status {ended.returncode}, {ended.stdout!r} {ended.stderr!r}; expected {spans}")
+            if copy.read_bytes() != data:
+                raise Failed("the damaged file was changed")
+
+
+_register_block_hashes(Libtorrent, "v2-block-hashes-from-libtorrent")
+_register_block_hashes(Flotilla, "v2-block-hashes-from-flotilla")

@@ -7,14 +7,15 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
-use torrent::PieceIndex;
 use torrent::metainfo::create::{Format, PieceHashes};
-use torrent::metainfo::{FileLayout, Metainfo};
+use torrent::metainfo::merkle::Hash;
+use torrent::metainfo::{FileLayout, Metainfo, PieceLayers};
+use torrent::{BLOCK_LEN, PieceIndex};
 
 use super::crew::Crew;
+use super::cursor::Unreadable;
 use super::lanes::{Batch, Outcome, Scratch, batch_len};
 use super::piece_hash::{Judgement, PieceHash};
-use super::storage::Unreadable;
 use super::throttle::Throttle;
 use super::{DiskError, FilePool, Storage, StorageOptions};
 
@@ -189,6 +190,23 @@ pub fn hash_files_as(
         Ok(())
     })?;
     Ok(hashes.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// The blocks of a piece of version 2 that are not what they must be, by their index. What cannot be read is wrong.
+/// `None` if it is not [known](PieceLayers::blocks) what they must be.
+pub fn wrong_blocks(
+    storage: &Storage,
+    layers: &PieceLayers,
+    piece: PieceIndex,
+) -> Option<Vec<u32>> {
+    let len = layers.check(piece)?.len;
+    let offsets = (0..len).step_by(BLOCK_LEN as usize);
+    let is_wrong = |(offset, right): (u32, Hash)| {
+        let block = storage.read(piece, offset, BLOCK_LEN.min(len - offset));
+        let is_right = block.is_ok_and(|block| sha_lanes::sha256(&block) == right);
+        (!is_right).then_some(offset / BLOCK_LEN)
+    };
+    Some(offsets.zip(layers.blocks(piece)?).filter_map(is_wrong).collect())
 }
 
 fn state_of(

@@ -12,9 +12,9 @@ use torrent::metainfo::FileLayout;
 use torrent::metainfo::create::Format;
 
 use super::crew::Turn;
+use super::cursor::{Cursor, Unreadable};
 use super::direct::DIRECT_SLACK;
 use super::piece_hash::{PieceHash, PieceHasher};
-use super::storage::{Cursor, Unreadable};
 use super::throttle::Throttle;
 use super::{DiskError, Storage};
 

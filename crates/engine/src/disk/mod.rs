@@ -7,6 +7,7 @@
 
 mod checker;
 mod crew;
+mod cursor;
 mod direct;
 mod disks;
 mod error;
@@ -24,6 +25,7 @@ mod torrent_files;
 
 pub use checker::{
     CheckOptions, CheckReport, PieceState, check_batch, check_pieces, hash_files, hash_files_as,
+    wrong_blocks,
 };
 pub use crew::Crew;
 pub use disks::{Disk, Disks};

@@ -1,24 +1,28 @@
 //! `flotilla verify`: compares files on disk with a torrent.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use engine::disk::{
     CheckOptions, CheckReport, DiskError, FilePool, PieceState, Storage, StorageOptions,
-    check_pieces,
+    check_pieces, wrong_blocks,
 };
-use torrent::PieceIndex;
+use engine::{AddOptions, ListenConfig, NatConfig, Session, SessionConfig};
 use torrent::metainfo::create::Format;
-use torrent::metainfo::{FileLayout, PieceLayers};
+use torrent::metainfo::{FileLayout, Metainfo, PieceLayers};
+use torrent::{BLOCK_LEN, PieceIndex};
 
-use super::hash_threads;
+use super::{all_addrs, hash_threads};
 use crate::cli::Verify;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::source::{data_dir, load_file};
 use crate::terminal::Terminal;
 use crate::text::{bytes, count};
+use crate::ways;
 
 pub(crate) fn run(options: &Verify, terminal: &Terminal) -> Result<(), Failure> {
     let interrupt = Interrupt::install()?;
@@ -64,7 +68,14 @@ pub(crate) fn run(options: &Verify, terminal: &Terminal) -> Result<(), Failure> 
     let wrong = wrong.into_inner().unwrap_or_else(PoisonError::into_inner);
     let lens: Vec<Option<u64>> =
         storage.file_stamps().iter().map(|stamp| stamp.as_ref().map(|stamp| stamp.len)).collect();
-    let findings = findings(&layout, metainfo.format(), &wrong, &lens, &report);
+    if options.ask_peers {
+        ask_peers(options, &metainfo, &wrong, &interrupt, terminal)?;
+    }
+    let blocks = wrong
+        .keys()
+        .filter_map(|&piece| Some((piece, wrong_blocks(&storage, metainfo.layers()?, piece)?)));
+    let blocks: BTreeMap<PieceIndex, Vec<u32>> = blocks.collect();
+    let findings = findings(&layout, metainfo.format(), &wrong, &blocks, &lens, &report);
     let mut counts = (0_u64, 0_u64);
     for (file, finding) in layout.files().iter().zip(&findings) {
         match finding {
@@ -87,6 +98,55 @@ pub(crate) fn run(options: &Verify, terminal: &Terminal) -> Result<(), Failure> 
         count(layout.piece_count(), "piece"),
     ));
     Err(Failure::Told)
+}
+
+/// Has peers say what the blocks of damaged pieces must be. What none of them says in time stays unknown.
+fn ask_peers(
+    options: &Verify,
+    metainfo: &Metainfo,
+    wrong: &BTreeMap<PieceIndex, PieceState>,
+    interrupt: &Interrupt,
+    terminal: &Terminal,
+) -> Result<(), Failure> {
+    let Some(layers) = metainfo.layers() else {
+        return Err(Failure::Usage(
+            "--ask-peers: the torrent is of version 1 only, which has no hashes of less than a piece".to_owned(),
+        ));
+    };
+    let is_unknown = |piece: &PieceIndex| layers.blocks(*piece).is_none();
+    let damaged = wrong.iter().filter(|(_, state)| **state == PieceState::Bad);
+    let pieces: Vec<PieceIndex> = damaged.map(|(&piece, _)| piece).filter(is_unknown).collect();
+    if pieces.is_empty() {
+        return Ok(());
+    }
+    let session = Session::start(SessionConfig {
+        listen: ListenConfig { ports: vec![0..=0], bind: None },
+        nat: NatConfig::OFF,
+        ..ways::session_config(&options.ways)?
+    })?;
+    // Nothing of it is wanted, and where it is said to be there is nothing: it neither reads nor writes.
+    let add = AddOptions {
+        peers: all_addrs(&options.peers, &options.ways)?,
+        priorities: vec![0; metainfo.layout().files().len()],
+        dir: "/nonexistent".into(),
+        ..AddOptions::default()
+    };
+    let torrent = session.add(metainfo.clone(), add)?;
+    torrent.want_block_hashes(&pieces)?;
+    let end = Instant::now() + options.patience;
+    while pieces.iter().any(is_unknown) && Instant::now() < end {
+        if interrupt.is_set() || terminal.is_gone() {
+            return Err(Failure::Interrupted);
+        }
+        std::thread::sleep(TICK);
+    }
+    session.shutdown(LEAVING_PATIENCE);
+    let unknown = pieces.iter().filter(|&piece| is_unknown(piece)).count() as u64;
+    if unknown > 0 {
+        let pieces = count(unknown, "damaged piece");
+        terminal.complain(&format!("no peer has said in time what the blocks of {pieces} must be"));
+    }
+    Ok(())
 }
 
 /// What can be said of one file.
@@ -118,6 +178,7 @@ fn findings(
     layout: &FileLayout,
     format: Format,
     wrong: &BTreeMap<PieceIndex, PieceState>,
+    blocks: &BTreeMap<PieceIndex, Vec<u32>>,
     lens: &[Option<u64>],
     report: &CheckReport,
 ) -> Vec<Finding> {
@@ -130,7 +191,11 @@ fn findings(
         let pieces: Vec<PieceIndex> = bad_pieces(file).collect();
         let told = format!("damaged in {} of {}", pieces.len(), count(all, "piece"));
         // Where each piece is of one file, it is known which bytes of that may be wrong.
-        if format.has_v2() { format!("{told}: {}", in_bytes(layout, file, &pieces)) } else { told }
+        if format.has_v2() {
+            format!("{told}: {}", in_bytes(layout, file, &pieces, blocks))
+        } else {
+            told
+        }
     };
     // How many files have bytes in each wrong piece.
     let mut owners: BTreeMap<PieceIndex, u32> = BTreeMap::new();
@@ -178,17 +243,37 @@ fn findings(
     found
 }
 
-/// The bytes of a file that lie in pieces: `bytes 0 to 16383, 32768 to 40000`.
-fn in_bytes(layout: &FileLayout, file: usize, pieces: &[PieceIndex]) -> String {
-    let (len, start) = (u64::from(layout.piece_len()), layout.file_pieces(file).start);
-    let runs = pieces.chunk_by(|a, b| a.0 + 1 == b.0).filter_map(|run| {
-        let (first, last) = (run.first()?.0 - start, run.last()?.0 - start);
-        let end = (u64::from(last + 1) * len).min(layout.files()[file].len);
-        Some(format!("{} to {}", u64::from(first) * len, end - 1))
-    });
-    let mut told: Vec<String> = runs.take(RUNS_MAX + 1).collect();
-    let more = if told.len() > RUNS_MAX { " and others" } else { "" };
-    told.truncate(RUNS_MAX);
+/// The bytes of a file that are wrong: `bytes 0 to 16383, 32768 to 40000`. All of a piece may be, unless it is known
+/// which of its blocks are.
+fn in_bytes(
+    layout: &FileLayout,
+    file: usize,
+    pieces: &[PieceIndex],
+    blocks: &BTreeMap<PieceIndex, Vec<u32>>,
+) -> String {
+    let start = layout.file_pieces(file).start;
+    let len = u64::from(layout.piece_len());
+    let mut runs: Vec<Range<u64>> = Vec::new();
+    for piece in pieces {
+        let from = u64::from(piece.0 - start) * len;
+        let block = |&block: &u32| {
+            let from = from + u64::from(block) * u64::from(BLOCK_LEN);
+            from..from + u64::from(BLOCK_LEN)
+        };
+        let whole = from..from + len;
+        let known = blocks.get(piece).filter(|blocks| !blocks.is_empty());
+        let parts = known.map_or_else(|| vec![whole], |blocks| blocks.iter().map(block).collect());
+        for part in parts {
+            match runs.last_mut() {
+                Some(last) if last.end == part.start => last.end = part.end,
+                _ => runs.push(part),
+            }
+        }
+    }
+    let file_len = layout.files()[file].len;
+    let text = |run: &Range<u64>| format!("{} to {}", run.start, run.end.min(file_len) - 1);
+    let told: Vec<String> = runs.iter().take(RUNS_MAX).map(text).collect();
+    let more = if runs.len() > RUNS_MAX { " and others" } else { "" };
     format!("bytes {}{more}", told.join(", "))
 }
 
@@ -220,12 +305,36 @@ fn in_runs(pieces: impl Iterator<Item = PieceIndex>) -> String {
     format!("{} {}{more}", if is_one { "piece" } else { "pieces" }, told.join(", "))
 }
 
+/// How long trackers may take to hear that we leave.
+const LEAVING_PATIENCE: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(50);
 /// Runs of pieces that are told of a file that has holes everywhere.
 const RUNS_MAX: usize = 12;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn damage_is_told_by_the_block_where_that_is_known() {
+        let builder = torrent::metainfo::create::Builder {
+            format: Format::V2,
+            name: b"t".to_vec(),
+            files: vec![(vec![b"a".to_vec()], 10), (vec![b"b".to_vec()], 250_000)],
+            piece_len: Some(4 * BLOCK_LEN),
+            ..Default::default()
+        };
+        let layout = builder.layout().expect("fits");
+        let told = |pieces: &[u32], blocks: &[(u32, &[u32])]| {
+            let pieces: Vec<PieceIndex> = pieces.iter().copied().map(PieceIndex).collect();
+            let blocks = blocks.iter().map(|&(piece, blocks)| (PieceIndex(piece), blocks.to_vec()));
+            in_bytes(&layout, 1, &pieces, &blocks.collect())
+        };
+        assert_eq!(told(&[1], &[]), "bytes 0 to 65535");
+        assert_eq!(told(&[1, 2, 4], &[]), "bytes 0 to 131071, 196608 to 249999");
+        assert_eq!(told(&[1, 2], &[(1, &[1, 3])]), "bytes 16384 to 32767, 49152 to 131071");
+        assert_eq!(told(&[4], &[(4, &[3])]), "bytes 245760 to 249999");
+    }
 
     #[test]
     fn pieces_that_follow_one_another_are_told_in_short() {

@@ -65,8 +65,13 @@ pub struct Tree {
 impl Tree {
     /// The nodes above `nodes`, which are of the height `height`.
     pub fn new(nodes: &[Hash], height: u32) -> Self {
+        Self::below(nodes, height, height_above(nodes.len() as u64))
+    }
+
+    /// The same with a top that is `above` layers above `nodes`: behind these, there may be nothing up to there.
+    pub fn below(nodes: &[Hash], height: u32, above: u32) -> Self {
         let (mut layers, mut pads) = (vec![nodes.to_vec()], vec![pad(height)]);
-        for _ in 0..height_above(nodes.len() as u64) {
+        for _ in 0..above {
             let (Some(layer), Some(pad)) = (layers.last(), pads.last()) else { break };
             let (above, pad) = (layer_above(layer, pad), parent(pad, pad));
             layers.push(above);
@@ -86,7 +91,7 @@ impl Tree {
     }
 
     /// The node number `index` of a layer, counted from the lowest.
-    fn node(&self, layer: u32, index: u64) -> Option<Hash> {
+    pub fn node(&self, layer: u32, index: u64) -> Option<Hash> {
         let width = 1_u64.checked_shl(self.height().checked_sub(layer)?)?;
         if index >= width {
             return None;
@@ -96,8 +101,7 @@ impl Tree {
         found.or_else(|| self.pads.get(layer as usize)).copied()
     }
 
-    /// What answers a question for hashes: `count` nodes of a layer from `index` on, then their
-    /// [uncles](uncle_count) as far as `proof_layers` says. `None` if there are no such nodes.
+    /// What answers a question for nodes of a layer, counted from the lowest, as [`run`] does.
     pub fn hashes(
         &self,
         layer: u32,
@@ -105,20 +109,30 @@ impl Tree {
         count: u32,
         proof_layers: u32,
     ) -> Option<Vec<Hash>> {
-        if !count.is_power_of_two() || !index.is_multiple_of(count) {
-            return None;
-        }
-        let nodes = (0..count).map(|at| self.node(layer, u64::from(index).checked_add(at.into())?));
-        let first_uncle = count.trailing_zeros();
-        let uncle = |height: u32| {
-            let index = u64::from(index.checked_shr(height)?) ^ 1;
-            self.node(layer.checked_add(height)?, index)
-        };
-        // Those that have no sibling are no uncles: the root, first of all.
-        let uncles =
-            (first_uncle..=proof_layers).take(uncle_count(count, proof_layers) as usize).map(uncle);
-        nodes.chain(uncles).collect()
+        let node = |above: u32, index| self.node(layer.checked_add(above)?, index);
+        run(index, count, proof_layers, node)
     }
+}
+
+/// What answers a question for hashes: `count` nodes of a layer from `index` on, then their
+/// [uncles](uncle_count) as far as `proof_layers` says. `node` gives those of a layer so far above the one that is
+/// asked about. `None` if there are no such nodes.
+pub fn run(
+    index: u32,
+    count: u32,
+    proof_layers: u32,
+    node: impl Fn(u32, u64) -> Option<Hash>,
+) -> Option<Vec<Hash>> {
+    if !count.is_power_of_two() || !index.is_multiple_of(count) {
+        return None;
+    }
+    let nodes = (0..count).map(|at| node(0, u64::from(index).checked_add(at.into())?));
+    let first_uncle = count.trailing_zeros();
+    let uncle = |above: u32| node(above, u64::from(index.checked_shr(above)?) ^ 1);
+    // Those that have no sibling are no uncles: the root, first of all.
+    let uncles =
+        (first_uncle..=proof_layers).take(uncle_count(count, proof_layers) as usize).map(uncle);
+    nodes.chain(uncles).collect()
 }
 
 /// How many uncles go with `count` hashes if `proof_layers` layers above them are to be proven: the siblings

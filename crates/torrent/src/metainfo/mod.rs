@@ -292,16 +292,16 @@ impl Metainfo {
 
     /// The torrent file with all [hashes of pieces](PieceLayers) that have become known since.
     pub fn to_file(&self) -> Bytes {
-        let known = self.layers.as_ref().map(|layers| layers.known()).unwrap_or_default();
+        let Some(ours) = &self.layers else { return self.bytes.clone() };
+        let known = ours.known();
         let limits = parse::limits();
         let Ok((Value::Dict(root), _)) = decode_prefix(&self.bytes, limits) else {
             return self.bytes.clone();
         };
-        let has = |hash: &[u8]| {
-            let layers = root.get(b"piece layers").and_then(Value::as_dict);
-            layers.is_some_and(|layers| layers.get(hash).is_some())
-        };
-        if known.keys().all(|hash| has(hash)) {
+        // Where no file needs any it is empty, but there (BEP 52).
+        let layers = root.get(b"piece layers").and_then(Value::as_dict);
+        let has = |hash: &[u8]| layers.is_some_and(|layers| layers.get(hash).is_some());
+        if known.keys().all(|hash| has(hash)) && (layers.is_some() || !ours.is_whole()) {
             return self.bytes.clone();
         }
         let raw = |key: &[u8]| OwnedValue::Raw(root.raw(key).unwrap_or_default().to_vec());

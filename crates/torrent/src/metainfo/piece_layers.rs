@@ -8,13 +8,13 @@
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
 use super::FileLayout;
 use super::merkle::{self, Hash};
-use crate::PieceIndex;
+use crate::{BLOCK_LEN, PieceIndex};
 
 /// The root of each file of a torrent, and as far as they are known the hashes of all pieces.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub struct PieceLayers {
     files: Vec<FileHashes>,
     /// The files that have a root, sorted by it.
     by_root: Vec<u32>,
+    /// What peers have said of the blocks of some pieces.
+    blocks: Mutex<BTreeMap<PieceIndex, Vec<Hash>>>,
 }
 
 #[derive(Debug)]
@@ -56,7 +58,8 @@ pub struct PieceCheck {
 impl BlockTree {
     /// Whether blocks with these hashes, each of 16 KiB but perhaps the last, are those of the tree.
     pub fn matches(&self, blocks: &[Hash]) -> bool {
-        merkle::root(blocks, 0, self.height) == self.root
+        let is_too_many = merkle::height_above(blocks.len() as u64) > self.height;
+        !is_too_many && merkle::root(blocks, 0, self.height) == self.root
     }
 }
 
@@ -75,7 +78,7 @@ impl PieceLayers {
         by_root.sort_by_key(|&file| roots.get(file as usize));
         let files =
             roots.into_iter().map(|root| FileHashes { root, layer: OnceLock::new() }).collect();
-        Self { layout, files, by_root }
+        Self { layout, files, by_root, blocks: Mutex::default() }
     }
 
     /// Where the files lie.
@@ -122,6 +125,25 @@ impl PieceLayers {
         self.missing().next().is_none()
     }
 
+    /// How high the trees of a file's pieces are above their blocks: lower than others if it has only one.
+    pub fn trunk(&self, file: usize) -> u32 {
+        let pieces = self.layout.file_pieces(file);
+        if pieces.len() > 1 {
+            self.piece_height()
+        } else {
+            self.layout.tree_shape(PieceIndex(pieces.start)).1
+        }
+    }
+
+    /// What is above the trees of a file's pieces; `None` if their hashes are not known.
+    pub fn tree(&self, file: usize) -> Option<merkle::Tree> {
+        if self.layer_len(file) == 0 {
+            return Some(merkle::Tree::new(&[self.root(file)?], self.trunk(file)));
+        }
+        let layer = self.layer(file);
+        (!layer.is_empty()).then(|| merkle::Tree::new(layer, self.piece_height()))
+    }
+
     /// What `piece` must be; `None` while that is not known.
     pub fn check(&self, piece: PieceIndex) -> Option<BlockTree> {
         let file = self.layout.file_at(piece)?;
@@ -157,6 +179,36 @@ impl PieceLayers {
         merkle::root(layer, self.piece_height(), merkle::height_above(layer.len() as u64))
     }
 
+    /// The SHA-256 that each block of a piece must have, where that is known: they stand in no torrent file, but a
+    /// piece of one block has its own hash, and [peers](crate::swarm::Swarm::want_block_hashes) say those of others.
+    pub fn blocks(&self, piece: PieceIndex) -> Option<Vec<Hash>> {
+        match self.check(piece)? {
+            BlockTree { root, height: 0, .. } => Some(vec![root]),
+            BlockTree { .. } => self.known_blocks().get(&piece).cloned(),
+        }
+    }
+
+    /// Takes the hashes of the blocks of a piece, with or without those of zeros behind them. Returns whether they are
+    /// right; if not, nothing has changed. Of more than 4,096 pieces only the last ones are kept.
+    pub fn put_blocks(&self, piece: PieceIndex, blocks: &[Hash]) -> bool {
+        let Some(check) = self.check(piece) else { return false };
+        if !check.matches(blocks) {
+            return false;
+        }
+        let own = blocks.iter().take(check.len.div_ceil(BLOCK_LEN) as usize);
+        let mut known = self.known_blocks();
+        known.insert(piece, own.copied().collect());
+        if known.len() > BLOCKS_OF_MAX {
+            known.pop_first();
+        }
+        true
+    }
+
+    fn known_blocks(&self) -> MutexGuard<'_, BTreeMap<PieceIndex, Vec<Hash>>> {
+        // Nothing that can panic is done under this lock.
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How high the tree of a whole piece is above its blocks.
     pub fn piece_height(&self) -> u32 {
         self.layout.piece_height()
@@ -181,3 +233,6 @@ impl PieceLayers {
         known.collect()
     }
 }
+
+/// Pieces whose blocks' hashes are kept.
+const BLOCKS_OF_MAX: usize = 4096;

@@ -74,6 +74,18 @@ fn a_torrent_of_version_2_has_each_file_begin_with_a_piece() {
 }
 
 #[test]
+fn a_file_has_room_for_hashes_of_pieces_even_if_there_are_none() {
+    let whole = made(&builder(Format::V2, &[("a", 10), ("b", 20_000)]));
+    let whole = Metainfo::parse(&whole).expect("readable");
+    let bare = [b"d4:info", whole.info_bytes(), b"e"].concat();
+    let bare = Metainfo::parse(&bare).expect("readable");
+    assert_eq!(bare.to_file(), [b"d4:info", whole.info_bytes(), b"12:piece layersdee"].concat());
+    let long = Metainfo::parse(&made(&builder(Format::V2, &FILES))).expect("readable");
+    let bare = [b"d4:info", long.info_bytes(), b"e"].concat();
+    assert_eq!(Metainfo::parse(&bare).expect("readable").to_file(), bare, "some are missing");
+}
+
+#[test]
 fn every_piece_has_a_tree_as_high_as_its_file_needs() {
     let builder = builder(Format::V2, &FILES);
     let metainfo = Metainfo::parse(&made(&builder)).expect("readable");

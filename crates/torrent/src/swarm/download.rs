@@ -7,6 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{BlockOrigin, Output, PeerKey, Selector, Swarm, WebSeedKey};
+use crate::metainfo::merkle::Hash;
 use crate::wire::Message;
 use crate::{BLOCK_LEN, Block, PeerFault, PieceIndex};
 
@@ -57,10 +58,15 @@ pub struct VerifyJob {
 /// What became of a [`VerifyJob`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The hash matches, and the data is on disk. With the SHA-1 of each block, if wanted.
-    Good(Option<Vec<[u8; 20]>>),
-    /// The hash does not match; nothing has been written. With the SHA-1 of each block.
-    Bad(Vec<[u8; 20]>),
+    /// The hash matches, and the data is on disk. With the SHA-256 of each block, if wanted.
+    Good(Option<Vec<Hash>>),
+    /// The hash does not match; nothing has been written.
+    Bad {
+        /// The SHA-256 of each block, without what of it is padding behind the end of a file of version 2.
+        digests: Vec<Hash>,
+        /// The blocks that were in memory, as they came.
+        blocks: Vec<(u32, Bytes)>,
+    },
     /// The disk failed. The blocks are gone.
     Lost,
 }
@@ -246,12 +252,19 @@ impl Swarm {
             .map(|(&piece, _)| piece)
             .collect();
         for piece in unfinished {
-            let Some(mut open) = self.open.remove(&piece) else { continue };
-            let held: u64 = open.take_held().iter().map(|(_, data)| data.len() as u64).sum();
-            self.held_len = self.held_len.saturating_sub(held);
-            self.reopen(piece);
+            self.hashes.disputes.remove(&piece);
+            self.abandon(piece);
         }
         self.rest_if_alone();
+    }
+
+    /// Begins a piece anew, some day. Returns what there was of it, but for the data.
+    pub(super) fn abandon(&mut self, piece: PieceIndex) -> Option<OpenPiece> {
+        let mut open = self.open.remove(&piece)?;
+        let held: u64 = open.take_held().iter().map(|(_, data)| data.len() as u64).sum();
+        self.held_len = self.held_len.saturating_sub(held);
+        self.reopen(piece);
+        Some(open)
     }
 
     /// The blocks of an [`Output::Store`] have left memory: `len` bytes.
@@ -283,10 +296,12 @@ impl Swarm {
                 self.end_parole(&open, had_record);
                 self.add_piece(piece);
             }
-            Verdict::Bad(digests) => {
-                self.wasted += u64::from(self.layout.len_of(piece));
-                self.blame(piece, &open, digests);
-                self.reopen(piece);
+            Verdict::Bad { digests, blocks } => {
+                if let Err((open, digests)) = self.begin_dispute(piece, open, digests, blocks) {
+                    self.wasted += u64::from(self.layout.len_of(piece));
+                    self.blame(piece, &open, digests);
+                    self.reopen(piece);
+                }
                 self.outputs.push_back(Output::PieceFailed(piece));
             }
             Verdict::Lost => self.reopen(piece),
@@ -304,7 +319,7 @@ impl Swarm {
 
     /// A bad piece: the one that sent it all is to blame; of several, time will tell, and till then
     /// each gets pieces of its own.
-    fn blame(&mut self, piece: PieceIndex, open: &OpenPiece, digests: Vec<[u8; 20]>) {
+    pub(super) fn blame(&mut self, piece: PieceIndex, open: &OpenPiece, digests: Vec<Hash>) {
         let origins: Vec<BlockOrigin> = (0_u32..)
             .zip(open.senders().zip(digests))
             .filter_map(|(index, (from, digest))| {
@@ -346,7 +361,7 @@ impl Swarm {
     }
 
     /// A piece is on disk and its hash is right: everyone may know.
-    fn add_piece(&mut self, piece: PieceIndex) {
+    pub(super) fn add_piece(&mut self, piece: PieceIndex) {
         let was_wanted = self.picker.is_wanted(piece);
         if !self.picker.set_have(piece) {
             return;

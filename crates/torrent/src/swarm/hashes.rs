@@ -13,18 +13,20 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::dispute::Dispute;
+use super::leaves::{Answer, Leaves};
 use super::peer::Peer;
 use super::{Output, PeerKey, Swarm};
 use crate::metainfo::PieceLayers;
 use crate::metainfo::merkle::{self, Hash, Tree};
-use crate::wire::{HASHES_MAX, HashRequest, Message};
+use crate::wire::{HashRequest, Message};
 use crate::{PeerFault, PieceIndex};
 
 /// The hashes of a torrent, and what is done to have them all.
 #[derive(Debug, Default)]
 pub(super) struct Hashes {
     /// `None` if the torrent is of version 1 only.
-    layers: Option<Arc<PieceLayers>>,
+    pub(super) layers: Option<Arc<PieceLayers>>,
     /// It has no other hashes, so that all its peers know these.
     is_alone: bool,
     /// Files whose hashes have not been asked for yet.
@@ -32,8 +34,14 @@ pub(super) struct Hashes {
     gathered: BTreeMap<usize, Gathered>,
     /// Pieces that cannot be verified yet, and how much they are wanted.
     hidden: BTreeMap<PieceIndex, u8>,
+    /// Those of them that may be on the disk already: they are looked at before they are asked for.
+    held: BTreeSet<PieceIndex>,
     /// What is above the hashes of pieces, of files that peers have asked about. It takes as much memory as these.
-    trees: BTreeMap<usize, Tree>,
+    pub(super) trees: BTreeMap<usize, Tree>,
+    /// What is below them.
+    pub(super) leaves: Leaves,
+    /// Pieces that came wrong, of which it is asked which blocks are.
+    pub(super) disputes: BTreeMap<PieceIndex, Dispute>,
 }
 
 /// The hashes of one file's pieces, while they come.
@@ -51,12 +59,29 @@ enum Run {
     Here,
 }
 
+/// What a peer is asked for hashes for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To know those of a file's pieces.
+    Pieces { file: usize },
+    /// To know which blocks of a piece are wrong.
+    Blocks { piece: PieceIndex },
+}
+
+/// Hashes that a peer was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AskedHashes {
+    pub(super) request: HashRequest,
+    pub(super) purpose: Purpose,
+    pub(super) at: Instant,
+}
+
 /// What one peer owes us of it, and may ask of us.
 #[derive(Debug)]
 pub(super) struct HashDealings {
-    asked: Vec<(HashRequest, usize, Instant)>,
+    pub(super) asked: Vec<AskedHashes>,
     /// It is not asked before: it had none, or was too slow.
-    ask_from: Instant,
+    pub(super) ask_from: Instant,
     /// What it may be given in this tick still, in hashes.
     allowance: u32,
 }
@@ -68,9 +93,9 @@ impl HashDealings {
 }
 
 impl Hashes {
-    /// Whether nothing that is wanted waits for its hashes.
+    /// Whether nothing that is wanted waits for its hashes, nor anybody for some.
     pub(super) fn is_settled(&self) -> bool {
-        self.hidden.values().all(|priority| *priority == 0)
+        !self.has_wishes() && self.hidden.values().all(|priority| *priority == 0)
     }
 
     /// Notes how much a piece is wanted that cannot be verified yet. Returns whether it is one.
@@ -113,7 +138,13 @@ impl Hashes {
         })
     }
 
-    fn release(&mut self, file: usize, request: &HashRequest) {
+    /// What a peer was asked for, others may be asked for.
+    fn release(&mut self, key: PeerKey, asked: &AskedHashes) {
+        let file = match asked.purpose {
+            Purpose::Pieces { file } => file,
+            Purpose::Blocks { piece } => return self.dispute_again(key, piece),
+        };
+        let request = &asked.request;
         let run = (request.index / RUN_LEN) as usize;
         let run = self.gathered.get_mut(&file).and_then(|gathered| gathered.runs.get_mut(run));
         if let Some(run) = run {
@@ -130,21 +161,6 @@ impl Hashes {
             *run = Run::Here;
         }
         gathered.runs.iter().all(|run| *run == Run::Here)
-    }
-
-    /// What answers a question; `None` if that is not known, or makes no sense.
-    fn answer(&mut self, request: &HashRequest) -> Option<Bytes> {
-        let layers = self.layers.as_ref()?;
-        let layer = request.base.checked_sub(layers.piece_height())?;
-        let file = layers.file_of(&request.root)?;
-        let hashes = layers.layer(file);
-        if hashes.is_empty() || request.count > HASHES_MAX {
-            return None;
-        }
-        let tree =
-            self.trees.entry(file).or_insert_with(|| Tree::new(hashes, layers.piece_height()));
-        let found = tree.hashes(layer, request.index, request.count, request.proof_layers)?;
-        Some(found.concat().into())
     }
 }
 
@@ -167,19 +183,41 @@ impl Swarm {
         self.hashes.waiting = missing;
     }
 
-    fn knows_hashes(&self, peer: &Peer) -> bool {
+    /// These pieces may be on the disk though their hashes are not known: once they are, it is to be
+    /// [seen](Output::Recheck) before they are asked for. To be called after [`set_hashes`](Self::set_hashes).
+    pub fn hold(&mut self, pieces: &[PieceIndex]) {
+        let hidden = &self.hashes.hidden;
+        let held = pieces.iter().copied().filter(|piece| hidden.contains_key(piece));
+        self.hashes.held = held.collect();
+    }
+
+    /// What was seen of a piece that an [`Output::Recheck`] asked about.
+    pub fn handle_rechecked(&mut self, piece: PieceIndex, is_here: bool) {
+        self.show(piece);
+        if is_here {
+            self.add_piece(piece);
+        }
+        self.supply += 1;
+        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        keys.into_iter().for_each(|key| self.update_interest(key));
+        self.complete_if_all_is_here();
+    }
+
+    pub(super) fn knows_hashes(&self, peer: &Peer) -> bool {
         self.hashes.layers.is_some() && (self.hashes.is_alone || peer.reserved.has_v2())
     }
 
     /// Asks a peer for hashes that we lack.
     pub(super) fn ask_for_hashes(&mut self, now: Instant, key: PeerKey) {
-        let is_idle = self.hashes.waiting.is_empty() && self.hashes.gathered.is_empty();
+        let Hashes { waiting, gathered, disputes, .. } = &self.hashes;
+        let is_idle = waiting.is_empty() && gathered.is_empty() && disputes.is_empty();
         let Some(peer) = self.peers.get(&key).filter(|_| !is_idle && !self.is_paused) else {
             return;
         };
         if !self.knows_hashes(peer) {
             return;
         }
+        self.ask_about_blocks(now, key);
         let Self { hashes, peers, dirty, .. } = self;
         let Some(peer) = peers.get_mut(&key).filter(|peer| peer.hashes.ask_from <= now) else {
             return;
@@ -190,7 +228,8 @@ impl Swarm {
             if let Some(gathered) = hashes.gathered.get_mut(&file) {
                 gathered.runs[run] = Run::Asked;
             }
-            peer.hashes.asked.push((request, file, now));
+            let purpose = Purpose::Pieces { file };
+            peer.hashes.asked.push(AskedHashes { request, purpose, at: now });
             peer.send(&Message::HashRequest(request));
             dirty.push(key);
         }
@@ -201,7 +240,7 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.hashes.allowance = ALLOWANCE;
         let is_late =
-            |(_, _, at): &(_, _, Instant)| now.saturating_duration_since(*at) >= ANSWER_PATIENCE;
+            |asked: &AskedHashes| now.saturating_duration_since(asked.at) >= ANSWER_PATIENCE;
         if peer.hashes.asked.iter().any(is_late) {
             peer.hashes.ask_from = now + ASK_AGAIN_AFTER;
             self.forget_hash_requests(key);
@@ -212,8 +251,8 @@ impl Swarm {
     /// What the peer was asked for may be asked of others.
     pub(super) fn forget_hash_requests(&mut self, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
-        for (request, file, _) in peer.hashes.asked.drain(..) {
-            self.hashes.release(file, &request);
+        for asked in peer.hashes.asked.drain(..) {
+            self.hashes.release(key, &asked);
         }
     }
 
@@ -229,15 +268,24 @@ impl Swarm {
         }
         let cost = request.count.saturating_add(REQUEST_COST);
         let is_affordable = cost <= peer.hashes.allowance;
-        let answer = if is_affordable { self.hashes.answer(&request) } else { None };
+        let answer = if is_affordable { self.hashes.answer(&request) } else { Answer::Never };
+        let is_refused = match &answer {
+            Answer::Now(_) => false,
+            Answer::Later { pieces, blocks } => {
+                !self.hash_for(key, request, pieces.clone(), *blocks)
+            }
+            Answer::Never => true,
+        };
         let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
         self.dirty.push(key);
-        let Some(hashes) = answer else {
+        if is_refused {
             peer.send(&Message::HashReject(request));
             return peer.spend_patience();
-        };
+        }
         peer.hashes.allowance = peer.hashes.allowance.saturating_sub(cost);
-        peer.send(&Message::Hashes { request, hashes });
+        if let Answer::Now(hashes) = answer {
+            peer.send(&Message::Hashes { request, hashes });
+        }
         Ok(())
     }
 
@@ -248,19 +296,32 @@ impl Swarm {
         request: &HashRequest,
         hashes: &Bytes,
     ) -> Result<(), PeerFault> {
-        let Some(file) = self.take_hash_request(key, request)? else { return Ok(()) };
+        let Some(asked) = self.take_hash_request(key, request)? else { return Ok(()) };
         let Some(layers) = self.hashes.layers.clone() else { return Ok(()) };
-        let height = merkle::height_above(layers.layer_len(file).into());
         let (nodes, _) = hashes.as_chunks();
-        if !merkle::is_proven(nodes, request.index, request.count, height, &request.root) {
-            self.hashes.release(file, request);
+        let is_proven = match asked.purpose {
+            Purpose::Pieces { file } => {
+                let height = merkle::height_above(layers.layer_len(file).into());
+                merkle::is_proven(nodes, request.index, request.count, height, &request.root)
+            }
+            Purpose::Blocks { piece } => {
+                layers.check(piece).is_some_and(|tree| tree.matches(nodes))
+            }
+        };
+        if !is_proven {
+            self.hashes.release(key, &asked);
             if let Some(ip) = self.peers.get(&key).map(Peer::ip) {
                 self.ban(ip);
             }
             return Err(PeerFault::FalseHashes);
         }
-        if self.hashes.take(file, request, nodes) {
-            self.complete_file_hashes(&layers, file);
+        match asked.purpose {
+            Purpose::Pieces { file } => {
+                if self.hashes.take(file, request, nodes) {
+                    self.complete_file_hashes(&layers, file);
+                }
+            }
+            Purpose::Blocks { piece } => self.settle(piece, nodes),
         }
         self.ask_for_hashes(now, key);
         Ok(())
@@ -272,29 +333,29 @@ impl Swarm {
         key: PeerKey,
         request: &HashRequest,
     ) -> Result<(), PeerFault> {
-        let Some(file) = self.take_hash_request(key, request)? else { return Ok(()) };
-        self.hashes.release(file, request);
+        let Some(asked) = self.take_hash_request(key, request)? else { return Ok(()) };
+        self.hashes.release(key, &asked);
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.hashes.ask_from = now + ASK_AGAIN_AFTER;
         }
         Ok(())
     }
 
-    /// The file whose hashes were asked for; `None` if they were not, or so long ago that they were given up.
+    /// What was asked for; `None` if it was not, or so long ago that it was given up.
     fn take_hash_request(
         &mut self,
         key: PeerKey,
         request: &HashRequest,
-    ) -> Result<Option<usize>, PeerFault> {
+    ) -> Result<Option<AskedHashes>, PeerFault> {
         let Some(peer) = self.peers.get_mut(&key) else { return Ok(None) };
-        let at = peer.hashes.asked.iter().position(|(asked, _, _)| asked == request);
+        let at = peer.hashes.asked.iter().position(|asked| asked.request == *request);
         let Some(at) = at else {
             for _ in 0..UNASKED_COST {
                 peer.spend_patience()?;
             }
             return Ok(None);
         };
-        Ok(Some(peer.hashes.asked.swap_remove(at).1))
+        Ok(Some(peer.hashes.asked.swap_remove(at)))
     }
 
     /// All hashes of a file's pieces are here: it may be downloaded, and all that are equal to it.
@@ -305,14 +366,17 @@ impl Swarm {
         if !layers.put(file, gathered.hashes.concat().into()) {
             return;
         }
+        let layout = Arc::clone(&self.layout);
         for file in layers.equal_files(file) {
             self.hashes.waiting.remove(&file);
             self.hashes.gathered.remove(&file);
-            self.layout
-                .clone()
-                .file_pieces(file)
-                .map(PieceIndex)
-                .for_each(|piece| self.show(piece));
+            let pieces = layout.file_pieces(file).map(PieceIndex);
+            let (held, others): (Vec<PieceIndex>, Vec<PieceIndex>) =
+                pieces.partition(|piece| self.hashes.held.remove(piece));
+            others.into_iter().for_each(|piece| self.show(piece));
+            if !held.is_empty() {
+                self.outputs.push_back(Output::Recheck(held));
+            }
         }
         self.supply += 1;
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
@@ -338,7 +402,7 @@ impl Swarm {
 /// Hashes asked for at once, as the specification proposes.
 const RUN_LEN: u32 = 512;
 /// Requests for hashes that one peer may owe us.
-const ASKED_MAX: usize = 4;
+pub(super) const ASKED_MAX: usize = 4;
 /// Files whose hashes are gathered at the same time.
 const FILES_AT_ONCE: usize = 64;
 /// Hashes that one peer is given in a tick, at most: 2 MiB. Beyond that it is told that there are none.
@@ -350,47 +414,72 @@ const UNASKED_COST: u32 = 20;
 const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
+/// Worlds of version 2.
 #[cfg(test)]
-mod tests {
+pub(super) mod testing {
+    use sha1::Sha1;
     use sha2::{Digest, Sha256};
 
-    use super::super::world::{World, plain};
+    use super::super::world::World;
     use super::*;
+    use crate::BLOCK_LEN;
     use crate::metainfo::Metainfo;
     use crate::metainfo::create::{Builder, Format, PieceHashes};
-    use crate::wire::Reserved;
-    use crate::{BLOCK_LEN, Rng};
 
-    /// A world of one file of so many pieces of one block each, and its torrent.
-    fn world(piece_count: u32, format: Format) -> (World, Metainfo) {
-        let len = u64::from(piece_count) * u64::from(BLOCK_LEN) - 5;
-        let mut world = World::new(len, BLOCK_LEN);
-        let blocks = world.data.chunks(BLOCK_LEN as usize);
-        let hashes = PieceHashes {
-            v1: if format.has_v1() { vec![[0; 20]; piece_count as usize] } else { Vec::new() },
-            v2: blocks.map(|block| Sha256::digest(block).into()).collect(),
-        };
+    /// A world of one file of so many blocks, the last of which is a bit shorter, and its torrent.
+    pub(in super::super) fn world_of(
+        block_count: u32,
+        piece_len: u32,
+        format: Format,
+    ) -> (World, Metainfo) {
+        let len = u64::from(block_count) * u64::from(BLOCK_LEN) - 5;
+        let mut world = World::new(len, piece_len);
         let builder = Builder {
             format,
             name: b"x".to_vec(),
             files: vec![(Vec::new(), len)],
-            piece_len: Some(BLOCK_LEN),
+            piece_len: Some(piece_len),
             ..Builder::default()
         };
+        let layout = builder.layout().expect("fits");
+        let root = |(piece, data): (u32, &[u8])| {
+            let blocks = data.chunks(BLOCK_LEN as usize);
+            let blocks: Vec<Hash> = blocks.map(|block| Sha256::digest(block).into()).collect();
+            merkle::root(&blocks, 0, layout.tree_shape(PieceIndex(piece)).1)
+        };
+        let pieces = || world.data.chunks(piece_len as usize);
+        let v1 = pieces().filter(|_| format.has_v1()).map(|piece| Sha1::digest(piece).into());
+        let hashes = PieceHashes { v1: v1.collect(), v2: (0..).zip(pieces()).map(root).collect() };
         let metainfo = Metainfo::parse(&builder.finish_as(&hashes).expect("fits")).expect("valid");
         world.layout = Arc::clone(metainfo.layout());
         (world, metainfo)
     }
 
     /// The same, as from a magnet link.
-    fn bare(metainfo: &Metainfo) -> Metainfo {
+    pub(in super::super) fn bare(metainfo: &Metainfo) -> Metainfo {
         Metainfo::parse(&[b"d4:info", metainfo.info_bytes(), b"e"].concat()).expect("valid")
     }
 
-    fn give(world: &mut World, host: usize, metainfo: &Metainfo) {
+    pub(in super::super) fn give(world: &mut World, host: usize, metainfo: &Metainfo) {
         let is_alone = metainfo.format() == Format::V2;
         let layers = metainfo.layers().expect("of version 2");
         world.hosts[host].swarm.set_hashes(layers, is_alone);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::world::{World, plain};
+    use super::testing::{bare, give, world_of};
+    use super::*;
+    use crate::metainfo::Metainfo;
+    use crate::metainfo::create::Format;
+    use crate::wire::Reserved;
+    use crate::{BLOCK_LEN, Rng};
+
+    /// A world of one file of so many pieces of one block each, and its torrent.
+    fn world(piece_count: u32, format: Format) -> (World, Metainfo) {
+        world_of(piece_count, BLOCK_LEN, format)
     }
 
     fn count(world: &World, host: usize, event: &str) -> usize {
@@ -434,6 +523,27 @@ mod tests {
     }
 
     #[test]
+    fn what_may_be_on_the_disk_is_looked_at_before_it_is_asked_for() {
+        let (mut world, whole) = world(8, Format::V2);
+        let (seed, leech) = (world.seed(), world.leech());
+        give(&mut world, seed, &whole);
+        give(&mut world, leech, &bare(&whole));
+        let held: Vec<PieceIndex> = (2..7).map(PieceIndex).collect();
+        world.hosts[leech].swarm.hold(&held);
+        // Two of them are here indeed.
+        let here = 3 * BLOCK_LEN as usize..5 * BLOCK_LEN as usize;
+        world.hosts[leech].disk[here.clone()].copy_from_slice(&world.data[here]);
+        world.connect_with(leech, seed, plain());
+        world.run(30);
+        assert!(world.is_done(leech));
+        assert_eq!(world.hosts[leech].events[..2], ["rechecked 5", "hashes known"]);
+        let fetched = world.hosts[leech].swarm.downloaded();
+        assert_eq!(fetched, 6 * u64::from(BLOCK_LEN) - 5);
+        assert_eq!(count(&world, leech, "completed"), 1);
+        assert!(world.hosts[leech].events.contains(&"verified 3".to_owned()));
+    }
+
+    #[test]
     fn what_is_unwanted_stays_so_when_its_hashes_come() {
         let (mut world, whole) = world(8, Format::V2);
         let (seed, leech) = (world.seed(), world.leech());
@@ -474,7 +584,8 @@ mod tests {
         let layers = whole.layers().expect("v2");
         let mut asked = Hashes { layers: Some(Arc::clone(layers)), ..Hashes::default() };
         let request = asked.request(0, 1).expect("a run");
-        let mut lie = asked.answer(&request).expect("known").to_vec();
+        let Answer::Now(answer) = asked.answer(&request) else { panic!("it is known") };
+        let mut lie = answer.to_vec();
         lie[100] ^= 1;
         let hashes = lie.into();
         world.inject(liar, leech, &[Message::Hashes { request, hashes }]);
@@ -521,7 +632,7 @@ mod tests {
                 count: number(),
                 proof_layers: number(),
             };
-            let Some(answer) = hashes.answer(&request) else { continue };
+            let Answer::Now(answer) = hashes.answer(&request) else { continue };
             answered += 1;
             assert_eq!(answer.len() as u32, request.answer_count() * 32, "{request:?}");
             let height = 6 - request.base;

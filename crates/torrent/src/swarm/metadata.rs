@@ -11,7 +11,8 @@ use bytes::Bytes;
 
 use super::early::{BITFIELD_LEN_MAX, Early, IsNews};
 use super::messages::BITFIELD_COST;
-use super::metadata_fetch::{MetadataFetch, piece_len};
+use super::metadata_copy::piece_len;
+use super::metadata_fetch::MetadataFetch;
 use super::piece_picker::PiecePicker;
 use super::{Output, PeerKey, Swarm, SwarmConfig};
 use crate::metainfo::create::Format;
@@ -104,7 +105,6 @@ impl Swarm {
                 continue;
             }
             self.introduce_again(key);
-            self.ask_for_hashes(now, key);
             self.recount_interesting(key);
             self.close_if_both_done(key);
             self.ask_for_hashes(now, key);
@@ -236,13 +236,14 @@ impl Swarm {
                 let Metadata::Awaited(fetch) = &mut self.metadata else {
                     return self.spend_patience(key);
                 };
+                let was_asked = fetch.has_asked(key, piece);
                 let found = fetch.handle_data(now, key, piece, total_len, &data)?;
                 if let Some(metadata) = found.metadata {
                     self.outputs.push_back(Output::Metadata(metadata.into()));
                 }
                 found.liars.into_iter().for_each(|ip| self.ban(ip));
                 self.ask_for_metadata(now);
-                self.spend_patience(key)
+                if was_asked { Ok(()) } else { self.spend_patience(key) }
             }
             Some(MetadataMessage::Reject { piece }) => {
                 if let Metadata::Awaited(fetch) = &mut self.metadata {
@@ -257,7 +258,6 @@ impl Swarm {
 
     /// Sends a piece of the metadata, now or when the peer has had enough for this tick.
     fn handle_metadata_request(&mut self, key: PeerKey, piece: u32) -> Result<(), PeerFault> {
-        self.spend_patience(key)?;
         let count = self.metadata_len().map_or(0, |len| len.div_ceil(METADATA_PIECE_LEN));
         let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
         let wants = &mut peer.metadata_wants;
@@ -268,7 +268,7 @@ impl Swarm {
         if piece >= count || !is_modest {
             let reject = MetadataMessage::Reject { piece };
             self.send_extension(key, Extension::Metadata, reject.encode());
-            return Ok(());
+            return self.spend_patience(key);
         }
         wants.waiting.push_back(piece);
         self.send_metadata(key);
@@ -455,6 +455,21 @@ mod tests {
         learn(&mut world, stranger, have);
         world.run(5);
         assert!(world.is_done(stranger) && world.is_done(other));
+    }
+
+    #[test]
+    fn long_metadata_comes_from_one_peer_without_wearing_out_anyones_patience() {
+        // 14 MB of it, in 855 pieces.
+        let mut world = World::new(700_000 * 16, 16);
+        let (metainfo, seed, stranger) = (world.metainfo(), world.seed(), world.leech());
+        world.hosts[seed].swarm.set_metadata(Arc::clone(&metainfo));
+        let config = world.hosts[stranger].swarm.config.clone();
+        let (names, rng) = (metainfo.info_hashes(), Rng::from_seed(1));
+        world.hosts[stranger].swarm = Swarm::awaiting(world.now, names, config, rng);
+        world.connect(stranger, seed);
+        world.run(20);
+        assert_eq!(world.hosts[stranger].metadata.as_deref(), Some(metainfo.info_bytes()));
+        assert!(world.hosts.iter().all(|host| host.faults.is_empty()));
     }
 
     #[test]

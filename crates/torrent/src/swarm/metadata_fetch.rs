@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use sha1::{Digest, Sha1};
 
 use super::PeerKey;
+use super::metadata_copy::{MetadataCopy, Suspect, piece_len};
 use crate::wire::METADATA_PIECE_LEN;
 use crate::{InfoHashes, PeerFault, PeerId};
 
@@ -25,7 +26,7 @@ pub(super) struct MetadataFetch {
     names: InfoHashes,
     tellers: BTreeMap<PeerKey, Teller>,
     /// The copy that all work on together, once somebody has been asked.
-    shared: Option<Copy>,
+    shared: Option<MetadataCopy>,
     /// A shared copy was wrong: each peer gives its own.
     is_each_alone: bool,
     /// Whose pieces a wrong shared copy was made of.
@@ -48,33 +49,7 @@ struct Teller {
     /// How often it let us down.
     letdowns: u32,
     /// The copy that is made of its pieces only.
-    copy: Option<Copy>,
-}
-
-#[derive(Debug)]
-struct Copy {
-    len: u32,
-    slots: Vec<Slot>,
-    missing: usize,
-}
-
-#[derive(Debug)]
-enum Slot {
-    /// Asked of so many peers.
-    Missing(u8),
-    Here {
-        from: IpAddr,
-        data: Box<[u8]>,
-    },
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Suspect {
-    ip: IpAddr,
-    /// The length that it said.
-    len: u32,
-    piece: usize,
-    digest: [u8; 20],
+    copy: Option<MetadataCopy>,
 }
 
 /// What came of a message.
@@ -140,7 +115,7 @@ impl MetadataFetch {
         if self.shared.as_ref().is_none_or(|copy| !is_useful(copy.len)) {
             // Pieces of a length that nobody can go on with are of no use.
             let Some(len) = self.likeliest_len(now) else { return Vec::new() };
-            self.shared = Some(Copy::new(len));
+            self.shared = Some(MetadataCopy::new(len));
             self.tellers.values_mut().for_each(|teller| teller.asked.clear());
         }
         let Some(copy) = &mut self.shared else { return Vec::new() };
@@ -165,7 +140,7 @@ impl MetadataFetch {
             let idle = self.tellers.values_mut();
             let idle = idle.filter(|teller| teller.copy.is_none() && !teller.rests(now));
             let Some(next) = idle.min_by_key(|teller| teller.letdowns) else { break };
-            next.copy = Some(Copy::new(next.len));
+            next.copy = Some(MetadataCopy::new(next.len));
             count = count.saturating_add(1);
         }
         let mut requests = Vec::new();
@@ -189,6 +164,12 @@ impl MetadataFetch {
             *count = count.saturating_add(1);
         }
         counts.into_iter().rev().max_by_key(|&(_, count)| count).map(|(len, _)| len)
+    }
+
+    /// Whether a peer was asked for a piece and has not sent it.
+    pub(super) fn has_asked(&self, key: PeerKey, piece: u32) -> bool {
+        let teller = self.tellers.get(&key);
+        teller.is_some_and(|teller| teller.asked.iter().any(|(asked, _)| *asked == piece))
     }
 
     /// A piece has come. One that nobody waits for does no harm.
@@ -304,10 +285,8 @@ impl MetadataFetch {
     fn unask(&mut self, key: PeerKey) {
         let Some(teller) = self.tellers.get_mut(&key) else { return };
         for (piece, _) in teller.asked.drain(..) {
-            if let Some(copy) = &mut self.shared
-                && let Some(Slot::Missing(count)) = copy.slots.get_mut(piece as usize)
-            {
-                *count = count.saturating_sub(1);
+            if let Some(copy) = &mut self.shared {
+                copy.unask(piece);
             }
         }
     }
@@ -325,12 +304,7 @@ impl MetadataFetch {
     #[cfg(test)]
     fn held_len(&self) -> usize {
         let alone = self.tellers.values().filter_map(|teller| teller.copy.as_ref());
-        let slots = self.shared.iter().chain(alone).flat_map(|copy| &copy.slots);
-        let len = |slot: &Slot| match slot {
-            Slot::Here { data, .. } => data.len(),
-            Slot::Missing(_) => 0,
-        };
-        slots.map(len).sum()
+        self.shared.iter().chain(alone).map(MetadataCopy::held_len).sum()
     }
 }
 
@@ -340,69 +314,10 @@ impl Teller {
     }
 }
 
-impl Copy {
-    fn new(len: u32) -> Self {
-        let count = len.div_ceil(METADATA_PIECE_LEN) as usize;
-        Self { len, slots: (0..count).map(|_| Slot::Missing(0)).collect(), missing: count }
-    }
-
-    /// The piece to ask for next, of somebody who was asked for `already`: one that nobody was asked for, or
-    /// one of the last that only few were. It counts as asked for.
-    fn ask(&mut self, already: &[(u32, Instant)]) -> Option<u32> {
-        let missing = self.slots.iter_mut().zip(0_u32..).filter_map(|(slot, piece)| match slot {
-            Slot::Missing(count) => Some((count, piece)),
-            Slot::Here { .. } => None,
-        });
-        let open = missing.filter(|(count, piece)| {
-            **count < DUPLICATES_MAX && already.iter().all(|(asked, _)| asked != piece)
-        });
-        let (count, piece) = open.min_by_key(|(count, _)| **count)?;
-        *count = count.saturating_add(1);
-        Some(piece)
-    }
-
-    fn put(&mut self, piece: u32, from: IpAddr, data: &[u8]) {
-        if let Some(slot @ Slot::Missing(_)) = self.slots.get_mut(piece as usize) {
-            *slot = Slot::Here { from, data: data.into() };
-            self.missing = self.missing.saturating_sub(1);
-        }
-    }
-
-    fn joined(&self) -> Vec<u8> {
-        let mut whole = Vec::with_capacity(self.len as usize);
-        for slot in &self.slots {
-            if let Slot::Here { data, .. } = slot {
-                whole.extend_from_slice(data);
-            }
-        }
-        whole
-    }
-
-    fn suspects(&self) -> Vec<Suspect> {
-        let suspect = |(piece, slot): (usize, &Slot)| match slot {
-            Slot::Here { from, data } => {
-                let digest = Sha1::digest(data).into();
-                Some(Suspect { ip: *from, len: self.len, piece, digest })
-            }
-            Slot::Missing(_) => None,
-        };
-        self.slots.iter().enumerate().filter_map(suspect).collect()
-    }
-}
-
-/// How long a piece of metadata of `len` bytes is; 0 past the end.
-pub(super) fn piece_len(len: u32, piece: u32) -> usize {
-    let start = u64::from(piece).saturating_mul(u64::from(METADATA_PIECE_LEN));
-    let rest = u64::from(len).saturating_sub(start).min(u64::from(METADATA_PIECE_LEN));
-    usize::try_from(rest).unwrap_or(0)
-}
-
 /// The longest metadata that is taken from peers, in bytes: that of a torrent of 800,000 pieces.
 pub(super) const METADATA_LEN_MAX: u32 = 16 * 1024 * 1024;
 /// Pieces that one peer is asked for at once.
 const ASKED_MAX: usize = 4;
-/// Peers that are asked for the same piece at once, if nothing else is left to ask for.
-const DUPLICATES_MAX: u8 = 3;
 /// Copies of one peer each that are under way at once: they are in memory.
 const ALONE_MAX: usize = 3;
 /// How long a piece may take before others are asked for it.

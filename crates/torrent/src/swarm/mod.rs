@@ -12,13 +12,15 @@
 //!   `early`: what they say of pieces before that is known.
 //! - `download`: blocks that came, until their piece is verified. `uploads`: serving others.
 //!   `pause`: neither, for a while. `super_seeding`: as little as can be of a whole copy.
-//! - `hashes`: what is to be known before pieces of version 2 can be verified.
+//! - `hashes`: what is to be known before pieces of version 2 can be verified. `leaves`: the hashes of blocks, for
+//!   others; `dispute`: from others, to find the wrong blocks of a wrong piece.
 //! - `piece_picker` and its `buckets`: what is wanted and how common it is. [`Offer`]: what of it one
 //!   peer has. [`Selector`]: which of that to take.
 //! - [`Choker`], [`PeerList`], [`SmartBan`]: the policies, each by itself.
 
 mod buckets;
 mod choker;
+mod dispute;
 mod download;
 mod early;
 mod exchange;
@@ -26,8 +28,10 @@ mod extensions;
 mod greeting;
 mod hashes;
 mod holepunch;
+mod leaves;
 mod messages;
 mod metadata;
+mod metadata_copy;
 mod metadata_fetch;
 mod offer;
 mod pause;
@@ -125,6 +129,11 @@ pub enum Output {
     Completed,
     /// The hashes of all pieces have come from peers: those of [`Swarm::set_hashes`] are whole.
     HashesKnown,
+    /// The hashes of these pieces have come, and they may be on disk already ([`Swarm::hold`]): look, and say of each
+    /// by [`Swarm::handle_rechecked`].
+    Recheck(Vec<PieceIndex>),
+    /// A peer asks about the blocks of these pieces: read them, then [`Swarm::handle_block_hashes`].
+    HashBlocks(Vec<PieceIndex>),
     /// The info dictionary has come from peers, whole and right; then [`Swarm::learn`].
     Metadata(Bytes),
     /// Addresses have come: somebody may be dialled.
@@ -355,6 +364,7 @@ impl Swarm {
     fn rest_if_alone(&mut self) {
         if self.peers.is_empty() && self.open.is_empty() {
             self.picker.rest();
+            self.forget_leaves();
             self.dirty = Vec::new();
             self.outputs.shrink_to_fit();
         }
@@ -384,9 +394,11 @@ impl Swarm {
 
     /// Whether neither side has a use for the other: it wants nothing, and has nothing that we want.
     pub fn is_useless(&self, key: PeerKey) -> bool {
+        // Of pieces whose hashes are awaited nothing is asked for yet.
+        let knows_its_needs = self.hashes.is_settled();
         let is_done = |peer: &Peer| match self.is_completed {
             true => peer.is_seed(),
-            false => peer.is_upload_only() && peer.interesting == 0,
+            false => peer.is_upload_only() && peer.interesting == 0 && knows_its_needs,
         };
         self.peers.get(&key).is_some_and(is_done)
     }
@@ -423,6 +435,8 @@ impl Swarm {
         self.was_endgame = is_endgame;
         self.tick_at = now + if is_endgame { ENDGAME_TICK } else { TICK };
         self.tick_metadata(now);
+        self.tick_disputes(now);
+        self.tick_leaves(now);
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
         for key in keys {
             self.tick_peer(now, key);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::PieceIndex;
+use crate::metainfo::merkle::Hash;
 
 /// What failed pieces were made of.
 #[derive(Clone, Debug, Default)]
@@ -21,8 +22,8 @@ pub struct BlockOrigin {
     pub index: u32,
     /// Who sent it.
     pub from: IpAddr,
-    /// Its SHA-1.
-    pub digest: [u8; 20],
+    /// Its SHA-256.
+    pub digest: Hash,
 }
 
 impl SmartBan {
@@ -62,7 +63,7 @@ impl SmartBan {
 
     /// A piece is good, and its blocks have these hashes. Returns who sent another block in its place
     /// before.
-    pub fn piece_passed(&mut self, piece: PieceIndex, digests: &[[u8; 20]]) -> Vec<IpAddr> {
+    pub fn piece_passed(&mut self, piece: PieceIndex, digests: &[Hash]) -> Vec<IpAddr> {
         let known = self.failed.remove(&piece).unwrap_or_default();
         let lied = |block: &BlockOrigin| {
             digests.get(block.index as usize).is_some_and(|good| *good != block.digest)
@@ -85,7 +86,7 @@ mod tests {
     use super::*;
 
     fn block(index: u32, from: u8, digest: u8) -> BlockOrigin {
-        BlockOrigin { index, from: IpAddr::from([10, 0, 0, from]), digest: [digest; 20] }
+        BlockOrigin { index, from: IpAddr::from([10, 0, 0, from]), digest: [digest; 32] }
     }
 
     #[test]
@@ -103,10 +104,10 @@ mod tests {
         assert!(ban.piece_failed(PieceIndex(1), &[block(0, 3, 7), block(1, 4, 98)]).is_empty());
         assert!(ban.has_record(PieceIndex(1)) && ban.suspects(IpAddr::from([10, 0, 0, 1])));
         assert!(!ban.suspects(IpAddr::from([10, 0, 0, 5])));
-        let liars = ban.piece_passed(PieceIndex(1), &[[7; 20], [8; 20]]);
+        let liars = ban.piece_passed(PieceIndex(1), &[[7; 32], [8; 32]]);
         assert_eq!(liars, [IpAddr::from([10, 0, 0, 2]), IpAddr::from([10, 0, 0, 4])]);
         assert!(!ban.suspects(IpAddr::from([10, 0, 0, 1])));
-        assert!(ban.piece_passed(PieceIndex(1), &[[7; 20], [8; 20]]).is_empty());
+        assert!(ban.piece_passed(PieceIndex(1), &[[7; 32], [8; 32]]).is_empty());
     }
 
     #[test]

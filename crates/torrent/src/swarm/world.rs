@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use sha1::{Digest, Sha1};
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::metainfo::create::Builder;
@@ -49,6 +50,8 @@ pub(super) struct Host {
     pub(super) lies_about: Vec<PieceIndex>,
     /// Answers no request.
     pub(super) is_mute: bool,
+    /// What is said to it is written down here, and not heard by its swarm.
+    pub(super) heard: Option<Vec<Message>>,
     /// What it may send in one step of time, and in this one still, in bytes.
     pub(super) upload_per_step: u64,
     pub(super) upload_left: u64,
@@ -117,6 +120,7 @@ impl World {
             metadata: None,
             lies_about: Vec::new(),
             is_mute: false,
+            heard: None,
             upload_per_step: u64::MAX,
             upload_left: u64::MAX,
         });
@@ -239,11 +243,11 @@ impl World {
                         slice_of(&self.layout, &self.data, whole),
                     );
                     let digests =
-                        || ours.chunks(16384).map(|block| Sha1::digest(block).into()).collect();
+                        || ours.chunks(16384).map(|block| Sha256::digest(block).into()).collect();
                     let verdict = if ours == right {
                         Verdict::Good(job.wants_digests.then(digests))
                     } else {
-                        Verdict::Bad(digests())
+                        Verdict::Bad { digests: digests(), blocks: job.blocks }
                     };
                     host.swarm.handle_verdict(job.piece, len, verdict);
                 }
@@ -267,6 +271,24 @@ impl World {
                 Output::WebSeedLied(key) => host.events.push(format!("web seed {} lied", key.0)),
                 Output::Completed => host.events.push("completed".to_owned()),
                 Output::HashesKnown => host.events.push("hashes known".to_owned()),
+                Output::Recheck(pieces) => {
+                    host.events.push(format!("rechecked {}", pieces.len()));
+                    for piece in pieces {
+                        let whole = Block { piece, offset: 0, len: self.layout.len_of(piece) };
+                        let is_here = slice_of(&self.layout, &host.disk, whole)
+                            == slice_of(&self.layout, &self.data, whole);
+                        host.swarm.handle_rechecked(piece, is_here);
+                    }
+                }
+                Output::HashBlocks(pieces) => {
+                    let hashes = |piece: PieceIndex| {
+                        let whole = Block { piece, offset: 0, len: self.layout.len_of(piece) };
+                        let blocks = slice_of(&self.layout, &host.disk, whole).chunks(16384);
+                        (piece, blocks.map(|block| Sha256::digest(block).into()).collect())
+                    };
+                    let found = pieces.into_iter().map(hashes).collect();
+                    host.swarm.handle_block_hashes(found);
+                }
                 Output::Metadata(info) => host.metadata = Some(info),
                 Output::Rendezvous(addr) => host.events.push(format!("rendezvous {addr}")),
                 Output::Found => host.events.push("found".to_owned()),
@@ -317,6 +339,10 @@ impl World {
         pending[..count].copy_from_slice(&bytes[..count]);
         let mut messages = Vec::new();
         let result = inbox.received(count, bytes.slice(count..), &mut messages);
+        if let Some(heard) = &mut host.heard {
+            heard.extend(messages);
+            return;
+        }
         let result = result.and_then(|()| host.swarm.handle_messages(now, key, &mut messages));
         match result {
             Ok(()) => self.drain(to),
