@@ -398,7 +398,8 @@ impl Engine {
             return self.teach_swarm(id, have, reactor);
         }
         let (metainfo, priorities) = (Arc::clone(&task.metainfo), task.priorities.clone());
-        let mut swarm = self.new_swarm(now, &metainfo, have, &priorities);
+        let peer_id = task.identity.peer_id;
+        let mut swarm = self.new_swarm(now, &metainfo, have, &priorities, peer_id);
         let Some(task) = self.tasks.get_mut(&id) else { return };
         for totals in [&mut task.earlier, &mut task.this_run] {
             totals.0 += task.swarm.downloaded();

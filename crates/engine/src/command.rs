@@ -94,7 +94,8 @@ impl Engine {
             .storage(self.files_of(disk.traits.id), options)
             .watched_by(FileWatch::new(self.subscribers.share(), metainfo.info_hash()));
         let have = Bitfield::none(layout.piece_count());
-        let mut swarm = self.new_swarm(now, &metainfo, have, &options.priorities);
+        let identity = self.identity_for_torrent();
+        let mut swarm = self.new_swarm(now, &metainfo, have, &options.priorities, identity.peer_id);
         swarm.set_selector(options.selector.into());
         swarm.set_super_seeding(options.super_seeding);
         let tiers = options.trackers.clone().unwrap_or_else(|| metainfo.trackers().to_vec());
@@ -104,6 +105,7 @@ impl Engine {
         let flags = first_flags(options).with(published.word().only(kept));
         let mut task = Task {
             named: None,
+            identity,
             metainfo,
             storage: Arc::new(storage),
             disk,
@@ -571,17 +573,17 @@ impl Engine {
             reactor.offloaded_count() > self.check_jobs + self.lookups || !self.writes.is_idle();
         let is_leaving = self.activity.is_announcing() || self.is_unmapping();
         let has_patience = give_up_at.is_none_or(|at| now < at);
-        if !is_writing && !(is_leaving && has_patience) {
-            if is_leaving {
-                tracing::warn!("not all trackers, or the router, could be told that we stop");
-            }
-            // Whoever asked may have lost patience.
-            done.send(()).ok();
+        if is_writing || is_leaving && has_patience {
+            reactor.add_timer(now + LOOK_AGAIN_AFTER, move |engine, reactor| {
+                engine.stop_when_quiet(give_up_at, done, reactor);
+            });
             return;
         }
-        reactor.add_timer(now + LOOK_AGAIN_AFTER, move |engine, reactor| {
-            engine.stop_when_quiet(give_up_at, done, reactor);
-        });
+        if is_leaving {
+            tracing::warn!("not all trackers, or the router, could be told that we stop");
+        }
+        // Whoever asked may have lost patience.
+        done.send(()).ok();
     }
 }
 

@@ -30,6 +30,7 @@ use crate::event::{EventKind, Publisher};
 use crate::http::Http;
 use crate::lsd::Lsd;
 use crate::nat::Nat;
+use crate::network::Identity;
 use crate::parting::DisconnectReason;
 use crate::proxy::Proxy;
 use crate::rate_class::LocalNetwork;
@@ -47,9 +48,7 @@ use crate::web_seed::WebSeeds;
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) config: SessionConfig,
-    pub(crate) peer_id: PeerId,
-    /// What trackers know us by when our address changes.
-    pub(crate) key: u32,
+    pub(crate) identity: Identity,
     pub(crate) rng: Rng,
     pub(crate) tasks: BTreeMap<TaskId, Task>,
     pub(crate) by_hash: BTreeMap<InfoHash, TaskId>,
@@ -139,11 +138,10 @@ impl Engine {
         if let Some(sink) = config.events.clone() {
             subscribers.add(sink, None);
         }
-        let (peer_id, key) = (config.new_peer_id(&mut rng), rng.u32());
+        let identity = Identity::new(&config, &mut rng);
         let lsd = (config.lsd && !config.is_hidden()).then(|| Lsd::new(now, &mut rng));
         Self {
-            peer_id,
-            key,
+            identity,
             rng,
             lsd,
             tasks: BTreeMap::new(),
@@ -214,10 +212,11 @@ impl Engine {
         metainfo: &Arc<torrent::metainfo::Metainfo>,
         have: Bitfield,
         file_priorities: &[u8],
+        peer_id: PeerId,
     ) -> Swarm {
         let layout = Arc::clone(metainfo.layout());
         let priorities = piece_priorities(&layout, file_priorities);
-        let (config, rng) = (self.swarm_config(metainfo.is_private()), self.fork_rng());
+        let (config, rng) = (self.swarm_config(metainfo.is_private(), peer_id), self.fork_rng());
         let mut swarm =
             Swarm::new(now, metainfo.info_hash(), layout, have, &priorities, config, rng);
         swarm.set_metadata(Arc::clone(metainfo));
@@ -230,9 +229,9 @@ impl Engine {
     }
 
     /// What a brain is told at birth.
-    pub(crate) fn swarm_config(&self, is_private: bool) -> SwarmConfig {
+    pub(crate) fn swarm_config(&self, is_private: bool, peer_id: PeerId) -> SwarmConfig {
         SwarmConfig {
-            peer_id: self.peer_id,
+            peer_id,
             port: self.port.map(|_| self.announced_port()),
             client: self.config.client_name(),
             slots: self.config.limits.slots(None),

@@ -17,7 +17,9 @@ impl Engine {
         let ours = if self.names(info_hash).v2.is_some() { ours.with_v2() } else { ours };
         let has_dht = self.dht.is_some() && !self.is_private(info_hash);
         let reserved = if has_dht { ours.with_dht() } else { ours };
-        let ours = Handshake { reserved, info_hash, peer_id: self.peer_id };
+        let task = self.by_hash.get(&info_hash).and_then(|id| self.tasks.get(id));
+        let peer_id = task.map_or(self.identity, |task| task.identity).peer_id;
+        let ours = Handshake { reserved, info_hash, peer_id };
         self.tell_packet(Some(info_hash), addr, || Packet::Handshake(ours), true);
         self.tell_written(Some(info_hash), addr, Handshake::LEN);
         ours.encode()

@@ -1,6 +1,7 @@
 //! HTTP for trackers, torrent files and web seeds: reqwest on one small thread of its own.
 
 use std::io;
+use std::net::IpAddr;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use torrent::web_seed::{WebHead, WebRequest};
 
-use crate::http_client::{Clients, Family, Reach};
+use crate::http_client::{Bounds, Clients, Family};
 
 pub use crate::http_client::HttpOptions;
 
@@ -54,6 +55,9 @@ pub(crate) struct Http {
     /// Dropping it ends the thread.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    /// What stands in for the world's servers.
+    #[cfg(test)]
+    pub(crate) pretended: Option<crate::simulated_web::PretendedWeb>,
 }
 
 impl Http {
@@ -70,7 +74,14 @@ impl Http {
             // Without waiting for names that are still being looked up.
             runtime.shutdown_background();
         })?;
-        Ok(Self { clients, handle, stop: Some(stop), thread: Some(thread) })
+        Ok(Self {
+            clients,
+            handle,
+            stop: Some(stop),
+            thread: Some(thread),
+            #[cfg(test)]
+            pretended: None,
+        })
     }
 
     /// Where futures of tokio run.
@@ -83,12 +94,19 @@ impl Http {
     pub(crate) fn stream(
         &self,
         request: WebRequest,
-        reach: Reach,
+        bounds: Bounds,
         tell: impl FnMut(Streamed) + Send + 'static,
     ) -> Stream {
         let (allowance, allowed) = mpsc::unbounded_channel();
+        #[cfg(test)]
+        if let Some(web) = &self.pretended {
+            web.stream(&request, allowed, tell);
+            let task = self.handle.spawn(async {}).abort_handle();
+            return Stream { allowance, task };
+        }
         let clients = self.clients.clone();
-        let task = self.handle.spawn(stream(clients, request, reach, allowed, tell)).abort_handle();
+        let task =
+            self.handle.spawn(stream(clients, request, bounds, allowed, tell)).abort_handle();
         Stream { allowance, task }
     }
 
@@ -96,7 +114,7 @@ impl Http {
     pub(crate) fn get(
         &self,
         url: &str,
-        reach: Reach,
+        bounds: Bounds,
         family: Family,
         len_max: usize,
         patience: Duration,
@@ -105,13 +123,13 @@ impl Http {
         let (clients, url) = (self.clients.clone(), url.to_owned());
         self.handle.spawn(async move {
             let got = async {
-                let client = clients.for_document(&url, reach, family).await?;
+                let client = clients.for_document(&url, bounds, family).await?;
                 match get(&client, &url, len_max).await {
                     // The way over that family may lead nowhere.
                     Err(HttpError::Unreachable(_) | HttpError::Silent)
                         if family == Family::First =>
                     {
-                        get(&clients.by_any_way(&url, reach).await?, &url, len_max).await
+                        get(&clients.by_any_way(&url, bounds).await?, &url, len_max).await
                     }
                     answer => answer,
                 }
@@ -134,8 +152,8 @@ impl Drop for Http {
 /// What comes of [`Http::stream`], in order.
 #[derive(Debug)]
 pub(crate) enum Streamed {
-    /// The head of the answer.
-    Head(WebHead),
+    /// The head of the answer, and where the server is, unless a proxy alone knows that.
+    Head(WebHead, Option<IpAddr>),
     /// Some of the body.
     Data(Bytes),
     /// There is no more of it.
@@ -175,7 +193,7 @@ pub fn fetch(url: &str, options: &HttpOptions, len_max: usize) -> Result<Vec<u8>
     runtime.block_on(async {
         let clients = Clients::new(options.clone());
         let got = async {
-            let client = clients.by_any_way(url, Reach::Anywhere).await?;
+            let client = clients.by_any_way(url, Bounds::Anywhere).await?;
             get(&client, url, len_max).await
         };
         tokio::time::timeout(FETCH_PATIENCE, got).await.unwrap_or(Err(HttpError::Silent))
@@ -185,15 +203,15 @@ pub fn fetch(url: &str, options: &HttpOptions, len_max: usize) -> Result<Vec<u8>
 async fn stream(
     clients: Clients,
     request: WebRequest,
-    reach: Reach,
+    bounds: Bounds,
     mut allowed: mpsc::UnboundedReceiver<usize>,
     mut tell: impl FnMut(Streamed),
 ) {
-    let mut response = match part(&clients, &request, reach).await {
-        Ok(response) => response,
+    let (mut response, from) = match part(&clients, &request, bounds).await {
+        Ok(answer) => answer,
         Err(error) => return tell(Streamed::Failed(error)),
     };
-    tell(Streamed::Head(head(&response)));
+    tell(Streamed::Head(head(&response), from));
     let mut allowance = 0_usize;
     loop {
         while allowance == 0 {
@@ -215,14 +233,17 @@ async fn stream(
 async fn part(
     clients: &Clients,
     request: &WebRequest,
-    reach: Reach,
-) -> Result<reqwest::Response, HttpError> {
-    let client = clients.for_part(&request.url, reach).await?;
+    bounds: Bounds,
+) -> Result<(reqwest::Response, Option<IpAddr>), HttpError> {
+    let (client, found) = clients.for_part(&request.url, bounds).await?;
     let mut builder = client.get(&request.url).header(ACCEPT_ENCODING, "identity");
     if let Some(range) = &request.range {
         builder = builder.header(RANGE, format!("bytes={}-{}", range.start(), range.end()));
     }
-    builder.send().await.map_err(|error| describe(&error))
+    let response = builder.send().await.map_err(|error| describe(&error))?;
+    // What answers may be a proxy that the system names.
+    let from = response.remote_addr().map(|addr| addr.ip()).filter(|ip| found.contains(ip));
+    Ok((response, from))
 }
 
 fn head(response: &reqwest::Response) -> WebHead {
@@ -343,7 +364,7 @@ mod tests {
         let (sender, receiver) = std::sync::mpsc::channel();
         http.get(
             &url,
-            Reach::Anywhere,
+            Bounds::Anywhere,
             Family::First,
             100,
             Duration::from_millis(50),
@@ -354,10 +375,10 @@ mod tests {
         assert_eq!(receiver.recv().expect("called"), Err(HttpError::Silent));
     }
 
-    fn reached(url: &str, reach: Reach) -> Result<Vec<u8>, HttpError> {
+    fn reached(url: &str, bounds: Bounds) -> Result<Vec<u8>, HttpError> {
         let http = Http::new(HttpOptions::default()).expect("a thread");
         let (sender, receiver) = std::sync::mpsc::channel();
-        http.get(url, reach, Family::First, 100, FETCH_PATIENCE, move |answer| {
+        http.get(url, bounds, Family::First, 100, FETCH_PATIENCE, move |answer| {
             sender.send(answer).expect("waiting");
         });
         receiver.recv().expect("called")
@@ -369,11 +390,31 @@ mod tests {
         let by_name = url.replace("127.0.0.1", "localhost");
         let router = by_name.replace("announce", "reboot");
         for url in [&url, &by_name] {
-            assert_eq!(reached(url, Reach::World), Err(HttpError::Local));
-            assert_eq!(reached(url, Reach::HomeTracker), Ok(b"hello".to_vec()));
+            assert_eq!(reached(url, Bounds::World), Err(HttpError::Local));
+            assert_eq!(reached(url, Bounds::HomeTracker), Ok(b"hello".to_vec()));
         }
-        assert_eq!(reached(&router, Reach::HomeTracker), Err(HttpError::Local));
-        assert_eq!(reached(&router, Reach::Anywhere), Ok(b"hello".to_vec()));
+        assert_eq!(reached(&router, Bounds::HomeTracker), Err(HttpError::Local));
+        assert_eq!(reached(&router, Bounds::Anywhere), Ok(b"hello".to_vec()));
+    }
+
+    #[test]
+    fn a_tracker_at_home_sends_us_nowhere_but_to_a_tracker() {
+        for (place, is_followed) in
+            [("/announce.php?x", true), ("/reboot", false), ("http://localhost/announce", false)]
+        {
+            let url = serve(move |port| {
+                let port = port.to_string();
+                let place = if place.starts_with('/') {
+                    format!("http://127.0.0.1:{port}{place}")
+                } else {
+                    place.to_owned()
+                };
+                format!("HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: {place}\r\nContent-Length: 0\r\n\r\n").into()
+            });
+            let answer = reached(&url, Bounds::HomeTracker).expect_err("it leads nowhere else");
+            let many = HttpError::Unreachable("too many redirects".to_owned());
+            assert_eq!(answer, if is_followed { many } else { HttpError::Local }, "{place}");
+        }
     }
 
     #[test]
@@ -387,7 +428,7 @@ mod tests {
         let http = Http::new(HttpOptions { proxy, ..HttpOptions::default() }).expect("a thread");
         let (sender, receiver) = std::sync::mpsc::channel();
         let url = "http://tracker.example.org/announce";
-        http.get(url, Reach::World, Family::First, 100, FETCH_PATIENCE, move |answer| {
+        http.get(url, Bounds::World, Family::First, 100, FETCH_PATIENCE, move |answer| {
             sender.send(answer).expect("waiting");
         });
         assert_eq!(receiver.recv().expect("called"), Err(HttpError::Local));

@@ -29,12 +29,12 @@ pub struct HttpOptions {
 
 /// Where a document may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reach {
+pub(crate) enum Bounds {
     /// Not on this machine or its own network, nor may one that is asked send us there.
     World,
     /// If it is on this machine or its network, then from the start: nobody outside may send us there.
     Home,
-    /// As `Home`, but on this machine only at a path that a tracker has.
+    /// As `Home`, but there only at a path that a tracker has.
     HomeTracker,
     /// Wherever it is.
     Anywhere,
@@ -49,10 +49,21 @@ pub(crate) enum Family {
     Second,
 }
 
+/// What a client may come across.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Realm {
+    /// The world, and it may not lead us home.
+    World,
+    /// Our own network, at an address of a stranger's: it leads nowhere but to a tracker of the same host.
+    Home,
+    /// Wherever it leads.
+    Anywhere,
+}
+
 /// What distinguishes one client from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Kind {
-    is_for_world: bool,
+    realm: Realm,
     /// For documents that come in parts: it follows no redirect, and takes everything as it is.
     is_in_parts: bool,
     is_ipv6: Option<bool>,
@@ -80,7 +91,7 @@ impl Clients {
     pub(crate) async fn for_document(
         &self,
         url: &str,
-        reach: Reach,
+        bounds: Bounds,
         family: Family,
     ) -> Result<Client, HttpError> {
         let url = parsed(url)?;
@@ -93,25 +104,30 @@ impl Clients {
             (false, Family::First) => None,
             (false, Family::Second) => return Err(HttpError::OneFamily),
         };
-        let is_for_world = is_for_world(&url, reach, &found)?;
-        self.client(Kind { is_for_world, is_in_parts: false, is_ipv6 })
+        let realm = realm(&url, bounds, &found)?;
+        self.client(Kind { realm, is_in_parts: false, is_ipv6 })
     }
 
     /// The same client, that uses whichever address it likes.
-    pub(crate) async fn by_any_way(&self, url: &str, reach: Reach) -> Result<Client, HttpError> {
+    pub(crate) async fn by_any_way(&self, url: &str, bounds: Bounds) -> Result<Client, HttpError> {
         let url = parsed(url)?;
-        let is_for_world = is_for_world(&url, reach, &self.look_up(&url).await?)?;
-        self.client(Kind { is_for_world, is_in_parts: false, is_ipv6: None })
+        let realm = realm(&url, bounds, &self.look_up(&url).await?)?;
+        self.client(Kind { realm, is_in_parts: false, is_ipv6: None })
     }
 
-    /// The client to ask for a part of a document with.
+    /// The client to ask for a part of a document with, and where its server may be.
     ///
     /// # Errors
     /// [`HttpError::Local`] if it may not be where it is.
-    pub(crate) async fn for_part(&self, url: &str, reach: Reach) -> Result<Client, HttpError> {
+    pub(crate) async fn for_part(
+        &self,
+        url: &str,
+        bounds: Bounds,
+    ) -> Result<(Client, Vec<IpAddr>), HttpError> {
         let url = parsed(url)?;
-        let is_for_world = is_for_world(&url, reach, &self.look_up(&url).await?)?;
-        self.client(Kind { is_for_world, is_in_parts: true, is_ipv6: None })
+        let found = self.look_up(&url).await?;
+        let realm = realm(&url, bounds, &found)?;
+        Ok((self.client(Kind { realm, is_in_parts: true, is_ipv6: None })?, found))
     }
 
     /// Where a server is; nothing if a proxy is to find out.
@@ -145,22 +161,24 @@ fn parsed(url: &str) -> Result<Url, HttpError> {
     if matches!(url.scheme(), "http" | "https") { Ok(url) } else { Err(HttpError::BadUrl) }
 }
 
-/// Whether a document that is there may only be asked for by a client that never goes to our own network.
-fn is_for_world(url: &Url, reach: Reach, found: &[IpAddr]) -> Result<bool, HttpError> {
-    let is_at_home = found.iter().copied().any(is_local);
-    match reach {
-        Reach::Anywhere => Ok(false),
-        Reach::World if found.iter().all(|ip| is_local(*ip)) && is_at_home => Err(HttpError::Local),
-        Reach::World => Ok(true),
-        Reach::Home | Reach::HomeTracker if !is_at_home => Ok(true),
-        Reach::Home => Ok(false),
-        Reach::HomeTracker => {
-            let last = url.path_segments().and_then(Iterator::last).unwrap_or_default();
-            let is_tracker = TRACKER_PATHS.iter().any(|start| last.starts_with(start));
-            let is_here = found.iter().any(|ip| ip.to_canonical().is_loopback());
-            if is_here && !is_tracker { Err(HttpError::Local) } else { Ok(false) }
-        }
+/// What a client for a document that is there may come across.
+///
+/// A name with addresses at home and in the world is the world's: the client for that leaves the others out.
+fn realm(url: &Url, bounds: Bounds, found: &[IpAddr]) -> Result<Realm, HttpError> {
+    let is_at_home = !found.is_empty() && found.iter().copied().all(is_local);
+    match bounds {
+        Bounds::Anywhere => Ok(Realm::Anywhere),
+        Bounds::World if is_at_home => Err(HttpError::Local),
+        Bounds::HomeTracker if is_at_home && !is_tracker(url) => Err(HttpError::Local),
+        Bounds::Home | Bounds::HomeTracker if is_at_home => Ok(Realm::Home),
+        Bounds::World | Bounds::Home | Bounds::HomeTracker => Ok(Realm::World),
     }
+}
+
+/// Whether the path is one that a tracker has.
+fn is_tracker(url: &Url) -> bool {
+    let last = url.path_segments().and_then(Iterator::last).unwrap_or_default();
+    TRACKER_PATHS.iter().any(|start| last.starts_with(start))
 }
 
 fn new_client(options: &HttpOptions, kind: Kind) -> io::Result<Client> {
@@ -187,7 +205,7 @@ fn new_client(options: &HttpOptions, kind: Kind) -> io::Result<Client> {
         let proxy = reqwest::Proxy::all(proxy.to_secret_url()).map_err(io::Error::other)?;
         // No exceptions, whatever the environment says.
         client = client.no_proxy().proxy(proxy);
-    } else if kind.is_for_world {
+    } else if kind.realm == Realm::World {
         client = client.dns_resolver(Arc::new(WorldOnly));
     }
     client.build().map_err(io::Error::other)
@@ -199,14 +217,22 @@ fn redirects(kind: Kind) -> Policy {
     }
     Policy::custom(move |attempt| {
         let host = attempt.url().host_str().unwrap_or_default().trim_matches(['[', ']']);
-        // A name is looked up by one who leaves such addresses out.
-        let is_home = host.parse().is_ok_and(is_local);
+        let before = attempt.previous().last();
+        let may_follow = match kind.realm {
+            // A name is looked up by one who leaves such addresses out.
+            Realm::World => !host.parse().is_ok_and(is_local),
+            Realm::Home => {
+                let is_same = before.is_some_and(|url| url.host() == attempt.url().host());
+                is_same && is_tracker(attempt.url())
+            }
+            Realm::Anywhere => true,
+        };
         if attempt.previous().len() > REDIRECTS_MAX {
             attempt.error(HttpError::Unreachable("too many redirects".to_owned()))
-        } else if kind.is_for_world && is_home {
-            attempt.error(HttpError::Local)
-        } else {
+        } else if may_follow {
             attempt.follow()
+        } else {
+            attempt.error(HttpError::Local)
         }
     })
 }

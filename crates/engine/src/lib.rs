@@ -79,6 +79,7 @@ mod orphan;
 mod parting;
 mod peer;
 mod peer_handle;
+mod port_keeper;
 mod port_mapper;
 mod proxy;
 mod rate_class;
@@ -92,6 +93,12 @@ mod save;
 mod schedule;
 mod session;
 mod settings;
+#[cfg(test)]
+mod simulated_proxy;
+#[cfg(test)]
+mod simulated_router;
+#[cfg(test)]
+mod simulated_web;
 #[cfg(test)]
 mod simulation;
 mod status;

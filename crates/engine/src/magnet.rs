@@ -119,7 +119,8 @@ impl Engine {
         let stand_in = Arc::new(Metainfo::stand_in(&magnet));
         let published = Arc::new(Published::without_metadata(stand_in, &options.dir));
         let id = self.insert(id, Arc::clone(&published), options, reactor)?;
-        let (config, rng) = (self.swarm_config(false), self.fork_rng());
+        let peer_id = self.tasks.get(&id)?.identity.peer_id;
+        let (config, rng) = (self.swarm_config(false, peer_id), self.fork_rng());
         let now = reactor.now();
         let mut swarm = Swarm::awaiting(now, magnet.info_hashes, config, rng);
         swarm.known.set_ours(&self.external_addrs());

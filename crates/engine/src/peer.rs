@@ -242,7 +242,7 @@ impl PeerConnection {
                 return Ok(());
             }
         };
-        engine.spend_reading(*task, Some(token), count, reactor);
+        engine.spend_reading(*task, engine.is_limited(token), count, reactor);
         if engine.subscribers.wants(EventMask::TRANSFER) {
             engine.tell(self.torrent, &EventKind::PeerRead { addr: self.addr, len: count });
         }
@@ -286,7 +286,7 @@ impl Handler<Engine> for PeerConnection {
         let now = reactor.now();
         let opening = self.dialled_at.map_or(Duration::ZERO, |at| now - at);
         let patience = engine.patience((task, addr, self.road), opening, now);
-        reactor.set_deadline(token, Some(now + patience));
+        reactor.set_deadline(token, now.checked_add(patience));
         let wanted = Some((task, info_hash));
         self.stage = if self.road.is_encrypted() {
             let greeting = engine.greeting(addr, info_hash).to_vec();

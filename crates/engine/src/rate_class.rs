@@ -37,6 +37,11 @@ impl Engine {
         }
     }
 
+    /// Whether the limits on all torrents together do not hold for what comes from there.
+    pub(crate) fn is_exempt(&mut self, ip: IpAddr, now: Instant) -> bool {
+        !self.config.limits.local_too && self.local_network.has(ip, now)
+    }
+
     /// A connection is over.
     pub(crate) fn declassify(&mut self, token: Token) {
         self.local_network.connections.remove(&token);

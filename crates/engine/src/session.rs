@@ -134,10 +134,10 @@ impl Session {
             };
             engine.start_dht(&reactor);
             engine.restore(remembered, &mut reactor);
-            if sender.send(Ok((reactor.remote(), addrs, engine.peer_id))).is_err() {
+            if sender.send(Ok((reactor.remote(), addrs, engine.identity.peer_id))).is_err() {
                 return;
             }
-            engine.map_ports(&reactor);
+            engine.map_ports(&mut reactor);
             engine.tick(&mut reactor);
             if let Err(error) = reactor.run(&mut engine) {
                 tracing::error!(%error, "the event loop failed");
@@ -162,7 +162,8 @@ impl Session {
         &self.inner.addrs
     }
 
-    /// The name that peers and trackers know us by.
+    /// The name that peers and trackers know us by. In [anonymous](crate::NetworkConfig::is_anonymous) mode nobody is
+    /// told it: there each torrent has a name of its own.
     pub fn peer_id(&self) -> PeerId {
         self.inner.peer_id
     }

@@ -111,6 +111,7 @@ impl Machine {
         let mut reactor = Reactor::simulated(world.host(&[ip]));
         let seed = reactor.random();
         let mut engine = Engine::new(config, store, reactor.now(), seed);
+        engine.find_ways().expect("found");
         engine.listen(&mut reactor).expect("a free port");
         engine.start_dht(&reactor);
         engine.tick(&mut reactor);
@@ -428,7 +429,7 @@ fn what_is_remembered_of_hundreds_takes_a_few_transactions() {
     assert_eq!(restore::members(&store).expect("read").len(), 1);
     let before = store.commits();
     machine.node.with(|engine, reactor| {
-        engine.stop_all(Duration::ZERO, std::sync::mpsc::channel().0, reactor)
+        engine.stop_all(Duration::ZERO, std::sync::mpsc::channel().0, reactor);
     });
     assert!(store.commits() == before, "nothing has changed, so nothing is saved");
 }

@@ -371,16 +371,16 @@ impl Engine {
         }
     }
 
-    /// So much has been read of a torrent; `token` is `None` for a web seed.
+    /// So much has been read of a torrent; `is_limited` if the limits on all torrents together hold for it.
     pub(crate) fn spend_reading(
         &mut self,
         id: TaskId,
-        token: Option<Token>,
+        is_limited: bool,
         count: usize,
         reactor: &Reactor<Self>,
     ) {
         let now = reactor.now();
-        if token.is_none_or(|token| self.is_limited(token)) {
+        if is_limited {
             self.down.take(now, count as u64);
         }
         if let Some(task) = self.tasks.get_mut(&id) {

@@ -19,6 +19,7 @@ use crate::disk::{Crew, FileStamp, Storage};
 use crate::disk_pools::DiskPools;
 use crate::engine::all_pieces;
 use crate::magnet::Named;
+use crate::network::Identity;
 use crate::resume_data::Asker;
 use crate::status::{Published, TorrentState, TorrentStatus};
 use crate::status_word::StatusWord;
@@ -92,6 +93,8 @@ pub(crate) struct Task {
     pub(crate) resume_file: Option<PathBuf>,
     /// Those who wait for its resume data.
     pub(crate) resume_askers: Vec<Asker>,
+    /// What we are called in it.
+    pub(crate) identity: Identity,
     /// What the link that named it says, until its metadata is here and its files are being looked at.
     pub(crate) named: Option<Box<Named>>,
     /// Until then, what stands for it.

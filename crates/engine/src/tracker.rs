@@ -16,7 +16,7 @@ use torrent::{Rng, Witness};
 use crate::engine::Engine;
 use crate::event::{EventKind, EventMask, FilterPoint};
 use crate::http::{Http, HttpError};
-use crate::http_client::{Family, Reach};
+use crate::http_client::{Bounds, Family};
 use crate::relay::no_datagrams;
 use crate::task::{Task, TaskId};
 
@@ -66,14 +66,14 @@ impl Engine {
                     };
                     let announce = AnnounceRequest {
                         info_hash: task.info_hash(),
-                        peer_id: self.peer_id,
+                        peer_id: task.identity.peer_id,
                         port,
                         uploaded: task.this_run.1 + task.swarm.uploaded(),
                         downloaded: task.this_run.0 + task.swarm.downloaded(),
                         left: task.left(),
                         event,
                         numwant,
-                        key: self.key,
+                        key: task.identity.key,
                         tracker_id,
                         encryption: self.config.encryption.announced(),
                     };
@@ -197,6 +197,10 @@ impl Engine {
         request: TrackerRequest,
         reactor: &mut Reactor<Self>,
     ) {
+        let request = match family {
+            Family::First => request,
+            Family::Second => self.over_ipv6(request),
+        };
         let (url, patience) = match &request {
             TrackerRequest::Announce(announce) => {
                 (Some(http::announce_url(&question.url, announce)), patience(announce.event))
@@ -210,12 +214,12 @@ impl Engine {
             return self.answer_later(question, Err(fault), reactor);
         };
         let (remote, asked) = (reactor.remote(), question.clone());
-        let reach = self.reach(question.id, &question.url);
+        let bounds = self.bounds(question.id, &question.url);
         let http = match self.http() {
             Ok(http) => http,
             Err(error) => return self.answer_later(question, Err(fault(error)), reactor),
         };
-        http.get(&url, reach, family, http::REPLY_LEN_MAX, patience, move |body| {
+        http.get(&url, bounds, family, http::REPLY_LEN_MAX, patience, move |body| {
             let read_len = body.as_ref().ok().map(Vec::len);
             let answer = body.map_err(fault).and_then(|body| match &request {
                 TrackerRequest::Announce(_) => http::parse_announce(&body).map(Answer::Announced),
@@ -237,6 +241,17 @@ impl Engine {
             }
         });
         self.tell_asked(&asked, url.len());
+    }
+
+    /// What to ask over IPv6, where what the router maps for IPv4 leads nowhere.
+    fn over_ipv6(&self, request: TrackerRequest) -> TrackerRequest {
+        match request {
+            TrackerRequest::Announce(announce) => {
+                let port = self.announced_port_v6();
+                TrackerRequest::Announce(Box::new(AnnounceRequest { port, ..*announce }))
+            }
+            scrape @ TrackerRequest::Scrape(_) => scrape,
+        }
     }
 
     /// A tracker is being sent so many bytes.
@@ -284,11 +299,11 @@ impl Engine {
             let fault = TrackerFault::Unreachable(no_datagrams().to_string());
             return self.answer_later(question, Err(fault), reactor);
         }
-        let reach = self.reach(question.id, &question.url);
+        let bounds = self.bounds(question.id, &question.url);
         self.resolve(&host, port, reactor, move |found, engine, reactor| {
             let found = found.map_err(|error| TrackerFault::Unreachable(error.to_string()));
             let may_ask = |addr: SocketAddr| {
-                if reach == Reach::World && is_local(addr.ip()) {
+                if bounds == Bounds::World && is_local(addr.ip()) {
                     return Err(fault(HttpError::Local));
                 }
                 if engine.may_ask(&question, addr) { Ok(addr) } else { Err(filtered()) }
@@ -330,6 +345,7 @@ impl Engine {
     ) {
         let rng = Rng::from_seed(self.rng.u64());
         let is_ipv6 = matches!(target, Target::Addr(addr) if addr.is_ipv6());
+        let request = if is_ipv6 { self.over_ipv6(request) } else { request };
         let core = UdpTracker::new(reactor.now(), rng, request, is_ipv6, url_data);
         let number = self.rng.u64();
         self.udp_exchanges.push(UdpExchange { number, question, target, core, timer: None });

@@ -40,6 +40,8 @@ pub(crate) struct WebSource {
     stream: Option<Stream>,
     /// What may come and has not, in bytes.
     allowed: u64,
+    /// It answers from our own network: what all torrents together may use is not used up by it.
+    is_exempt: bool,
     /// It has brought something since it last failed.
     has_helped: bool,
 }
@@ -200,8 +202,8 @@ impl Engine {
         };
         let Some(source) = self.web_source(id, key, number) else { return };
         let seed = source.core.url().to_owned();
-        let reach = self.reach_of_part(id, &seed, &request.url);
-        let stream = self.http().map(|http| http.stream(request, reach, tell));
+        let bounds = self.bounds_of_part(id, &seed, &request);
+        let stream = self.http().map(|http| http.stream(request, bounds, tell));
         let Some(source) = self.web_source(id, key, number) else { return };
         match stream {
             Ok(stream) => source.stream = Some(stream),
@@ -218,13 +220,23 @@ impl Engine {
         reactor: &mut Reactor<Self>,
     ) {
         let now = reactor.now();
+        let is_exempt = match heard {
+            Streamed::Head(_, Some(from)) => self.is_exempt(from, now),
+            Streamed::Head(_, None) | Streamed::Data(_) | Streamed::End | Streamed::Failed(_) => {
+                false
+            }
+        };
         let Some(source) = self.web_source(id, key, number) else { return };
         match heard {
-            Streamed::Head(head) => source.core.handle_head(now, &head),
+            Streamed::Head(head, _) => {
+                source.is_exempt = is_exempt;
+                source.core.handle_head(now, &head);
+            }
             Streamed::Data(data) => {
                 source.allowed = source.allowed.saturating_sub(data.len() as u64);
                 source.core.handle_body(now, &data);
-                self.spend_reading(id, None, data.len(), reactor);
+                let is_limited = !source.is_exempt;
+                self.spend_reading(id, is_limited, data.len(), reactor);
             }
             Streamed::End => source.core.handle_end(now),
             Streamed::Failed(error) => source.core.handle_failure(now, fault(error)),
@@ -244,8 +256,9 @@ impl Engine {
         let now = reactor.now();
         let is_memory_short = self.is_memory_short();
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        let allowance = self.down.available(now).min(task.down.available(now));
         let Some(source) = task.web_seeds.get_mut(&key) else { return };
+        let in_all = if source.is_exempt { u64::MAX } else { self.down.available(now) };
+        let allowance = in_all.min(task.down.available(now));
         let Some(stream) = source.stream.as_ref().filter(|_| source.allowed < WINDOW_LEN / 2)
         else {
             return;
@@ -316,7 +329,14 @@ impl Task {
         self.web_seeds_ever = key.0 + 1;
         let layout = Arc::clone(self.metainfo.layout());
         let core = WebSeed::new(reactor.now(), kind, url, self.info_hash(), layout);
-        let new = WebSource { core, request: 0, stream: None, allowed: 0, has_helped: false };
+        let new = WebSource {
+            core,
+            request: 0,
+            stream: None,
+            allowed: 0,
+            is_exempt: false,
+            has_helped: false,
+        };
         self.web_seeds.insert(key, new);
     }
 
@@ -351,6 +371,7 @@ impl WebSource {
     fn hang_up(&mut self) {
         self.stream = None;
         self.allowed = 0;
+        self.is_exempt = false;
     }
 }
 

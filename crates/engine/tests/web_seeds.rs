@@ -58,6 +58,7 @@ fn a_torrent_of_one_file_is_fetched_in_parts() {
     let leecher = leech(&payload, &[&host.url]);
     leecher.complete(&payload);
     let asked = host.asked();
+    assert!(host.connections() < asked.len(), "one connection serves many questions");
     assert_eq!(asked[0].range, Some((0, (1 << 20) - 1)), "{asked:?}");
     assert!(
         asked
@@ -256,6 +257,18 @@ fn limits_hold_for_servers_as_well() {
     Leecher::with_options(&payload, options).complete(&payload);
     let least = (payload.bytes.len() as f64 - 600_000.0) / 400_000.0;
     assert!(began_at.elapsed().as_secs_f64() > least, "{:?}", began_at.elapsed());
+}
+
+#[test]
+fn a_server_in_the_local_network_is_left_out_of_the_limits_on_all_torrents() {
+    let payload = Payload::with_pieces(6, 64 * 1024);
+    let host = WebHost::honest(&payload);
+    let mut settings = config(LOCAL);
+    // Nobody gets a block at this rate within a test's patience.
+    settings.limits.download = Some(1);
+    let session = Session::start(settings).unwrap();
+    let options = AddOptions { web_seeds: vec![host.url], ..AddOptions::default() };
+    Leecher::of(session, &payload, options).complete(&payload);
 }
 
 #[test]

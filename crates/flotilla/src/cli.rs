@@ -196,6 +196,9 @@ pub(crate) struct Network {
 #[command(next_help_heading = "Network")]
 pub(crate) struct Ways {
     /// Use this network interface only, such as tun0
+    ///
+    /// But for looking up names: the system does that, by whichever interface leads to its name servers. A SOCKS5
+    /// proxy looks names up itself.
     #[arg(long, value_name = "NAME")]
     pub(crate) interface: Option<String>,
     /// Go through this proxy, and let nothing out beside it: `socks5://USER:PASSWORD@HOST:PORT` or `http://…`

@@ -42,7 +42,8 @@ pub(crate) fn interfaces() -> io::Result<Vec<Interface>> {
             && !at.flags.contains(InterfaceFlags::IFF_LOOPBACK)
             && let Some(addr) = v4.or(v6)
         {
-            let index = if_nametoindex(at.interface_name.as_str())?;
+            // It may have gone meanwhile.
+            let Ok(index) = if_nametoindex(at.interface_name.as_str()) else { continue };
             found.push(Interface { name: at.interface_name, index, addr });
         }
     }

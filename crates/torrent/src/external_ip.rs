@@ -19,6 +19,8 @@ pub struct ExternalIp {
 pub enum Witness {
     /// The tracker of this name: somebody chose it for the torrent, so one is enough until others contradict.
     Tracker(String),
+    /// The router that leads to the world, which has the address: as good as a tracker.
+    Router,
     /// A peer or a node of the DHT: anyone may be one, so it takes two. Its network has one vote, its latest: 256
     /// addresses of IPv4, 2^64 of IPv6.
     Peer(IpAddr),
@@ -41,7 +43,7 @@ impl ExternalIp {
         let witness = match witness {
             Witness::Peer(ip) if !Reach::is_credible(ours, ip) => return None,
             Witness::Peer(ip) => Witness::Peer(network(ip.to_canonical())),
-            tracker @ Witness::Tracker(_) => tracker,
+            known @ (Witness::Tracker(_) | Witness::Router) => known,
         };
         if Reach::of(ours) < Reach::Private {
             return None;
@@ -85,7 +87,7 @@ impl Ballot {
 impl Witness {
     const fn weight(&self) -> usize {
         match self {
-            Self::Tracker(_) => WINS_WITH,
+            Self::Tracker(_) | Self::Router => WINS_WITH,
             Self::Peer(_) => 1,
         }
     }
@@ -161,6 +163,16 @@ mod tests {
         peer_says(&mut external, "10.0.3.9", "10.0.0.1");
         let public = tracker_says(&mut external, "a", "9.9.9.9");
         assert_eq!(public, Some(ip("9.9.9.9")), "which counts for less than what all can see");
+    }
+
+    #[test]
+    fn a_router_is_believed_until_others_see_farther() {
+        let mut external = ExternalIp::default();
+        let mut router_says = |ours| external.vote(Witness::Router, ip(ours));
+        assert_eq!(router_says("0.0.0.0"), None, "it has none yet");
+        assert_eq!(router_says("100.64.1.1"), Some(ip("100.64.1.1")), "behind another router");
+        assert_eq!(tracker_says(&mut external, "a", "9.9.9.9"), Some(ip("9.9.9.9")));
+        assert_eq!(external.vote(Witness::Router, ip("8.8.8.8")), None, "the earlier one stands");
     }
 
     #[test]

@@ -4,42 +4,13 @@
 //! this machine or its network may be a router's page or a service that trusts whoever reaches it; so a
 //! torrent for the world may not send us there. [`may_be_local`] is the rule.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-/// Whether an address is of this machine or its own network, or is none that anyone could have: loopback,
-/// private, link-local, shared (RFC 6598), unspecified, multicast, broadcast, reserved.
+use crate::Reach;
+
+/// Whether an address is of this machine or its own network, or is none that anyone could have.
 pub fn is_local(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => is_local_v4(ip),
-        IpAddr::V6(ip) => is_local_v6(ip),
-    }
-}
-
-fn is_local_v4(ip: Ipv4Addr) -> bool {
-    let [a, b, ..] = ip.octets();
-    ip.is_private()
-        || ip.is_loopback()
-        || ip.is_link_local()
-        || ip.is_multicast()
-        || a == 0
-        || a >= 240
-        || (a == 100 && (64..128).contains(&b))
-}
-
-fn is_local_v6(ip: Ipv6Addr) -> bool {
-    // NAT64 and 6to4 carry an IPv4 address, which counts.
-    let carried = match ip.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
-            Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
-        }
-        // Compatible addresses are out of use, and `::` and `::1` are among them.
-        [0, 0, 0, 0, 0, 0, ..] => return true,
-        _ => None,
-    };
-    ip.is_unique_local()
-        || ip.is_unicast_link_local()
-        || ip.is_multicast()
-        || carried.is_some_and(is_local_v4)
+    Reach::of(ip) < Reach::Global
 }
 
 /// Whether a host, as a URL has it, is known to be the world's without looking it up: an address that is not

@@ -1,6 +1,6 @@
 //! How far an address reaches: whether it means the same to others as to us.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// From where an address can be talked to, from the nearest to the farthest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,32 +18,44 @@ pub enum Reach {
 }
 
 impl Reach {
-    /// How far `ip` reaches. An IPv4 address is the same one inside IPv6.
+    /// How far `ip` reaches. An IPv4 address is the same one inside IPv6, however it is carried there: mapped, for
+    /// NAT64 (RFC 6052), or for 6to4 (RFC 3056).
     pub const fn of(ip: IpAddr) -> Self {
         match ip.to_canonical() {
-            IpAddr::V4(ip) => {
-                let [a, b, ..] = ip.octets();
-                match (a, b) {
-                    (0 | 224.., _) => Self::Nowhere,
-                    (127, _) => Self::Loopback,
-                    (169, 254) => Self::Link,
-                    (10, _) | (172, 16..=31) | (192, 168) | (100, 64..=127) => Self::Private,
-                    _ => Self::Global,
-                }
+            IpAddr::V4(ip) => Self::of_v4(ip),
+            IpAddr::V6(ip) => Self::of_v6(ip),
+        }
+    }
+
+    const fn of_v4(ip: Ipv4Addr) -> Self {
+        let [a, b, ..] = ip.octets();
+        match (a, b) {
+            (0 | 224.., _) => Self::Nowhere,
+            (127, _) => Self::Loopback,
+            (169, 254) => Self::Link,
+            (10, _) | (172, 16..=31) | (192, 168) | (100, 64..=127) => Self::Private,
+            _ => Self::Global,
+        }
+    }
+
+    const fn of_v6(ip: Ipv6Addr) -> Self {
+        match ip.segments() {
+            [0, 0, 0, 0, 0, 0, 0, 1] => return Self::Loopback,
+            // Among them is `::`; the others, IPv4 once more, are out of use.
+            [0, 0, 0, 0, 0, 0, ..] => return Self::Nowhere,
+            [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+                return Self::of_v4(Ipv4Addr::from_bits((high as u32) << 16 | low as u32));
             }
-            IpAddr::V6(ip) => {
-                if ip.is_unspecified() || ip.is_multicast() {
-                    Self::Nowhere
-                } else if ip.is_loopback() {
-                    Self::Loopback
-                } else if ip.is_unicast_link_local() {
-                    Self::Link
-                } else if ip.is_unique_local() {
-                    Self::Private
-                } else {
-                    Self::Global
-                }
-            }
+            _ => {}
+        }
+        if ip.is_multicast() {
+            Self::Nowhere
+        } else if ip.is_unicast_link_local() {
+            Self::Link
+        } else if ip.is_unique_local() {
+            Self::Private
+        } else {
+            Self::Global
         }
     }
 
@@ -93,6 +105,10 @@ mod tests {
             ("2001:db8::1", Reach::Global),
             ("::ffff:127.0.0.1", Reach::Loopback),
             ("::ffff:10.0.0.1", Reach::Private),
+            ("::127.0.0.1", Reach::Nowhere),
+            ("64:ff9b::10.0.0.1", Reach::Private),
+            ("64:ff9b::8.8.8.8", Reach::Global),
+            ("2002:7f00:1::1", Reach::Loopback),
         ] {
             assert_eq!(Reach::of(ip(text)), reach, "{text}");
         }

@@ -19,3 +19,4 @@ from . import exchange  # noqa: F401
 from . import dht  # noqa: F401
 from . import web_seeds  # noqa: F401
 from . import utp  # noqa: F401
+from . import pinholes  # noqa: F401

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -14,6 +15,7 @@ pub(crate) struct WebHost {
     /// The folder that the torrent's file or folder is in, with a slash at its end.
     pub(crate) url: String,
     asked: Arc<Mutex<Vec<Asked>>>,
+    connections: Arc<AtomicUsize>,
 }
 
 /// What somebody asked for.
@@ -58,12 +60,15 @@ impl WebHost {
         let listener = TcpListener::bind((LOCAL, 0)).unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
+        let connections: Arc<AtomicUsize> = Arc::default();
+        let taken = Arc::clone(&connections);
         let (dir, noted) = (payload.dir.path().to_owned(), Arc::clone(&asked));
         let (bytes, piece_len) =
             (Arc::new(payload.bytes.clone()), payload.metainfo.layout().piece_len() as usize);
         let choose = Arc::new(choose);
         thread::spawn(move || {
             for stream in listener.incoming() {
+                taken.fetch_add(1, Ordering::Relaxed);
                 let (dir, noted) = (dir.clone(), Arc::clone(&noted));
                 let (bytes, choose) = (Arc::clone(&bytes), Arc::clone(&choose));
                 thread::spawn(move || {
@@ -85,12 +90,17 @@ impl WebHost {
                 });
             }
         });
-        Self { url, asked }
+        Self { url, asked, connections }
     }
 
     /// One that does all as it should be.
     pub(crate) fn honest(payload: &Payload) -> Self {
         Self::start(payload, |_, _| Answer::Honest)
+    }
+
+    /// How many connections have come.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     pub(crate) fn asked(&self) -> Vec<Asked> {

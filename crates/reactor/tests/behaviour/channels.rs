@@ -2,12 +2,13 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use reactor::{Channel, Reactor, Token, Wire};
+use reactor::{Channel, Chunk, Reactor, Token, Wire};
 
 use crate::stage::{Script, everywhere, noise, read, script, turn_for, turn_until};
 
@@ -116,6 +117,24 @@ fn what_comes_and_goes_is_whole_however_little_goes_at_once() {
             reactor.turn(&mut log, Some(Duration::ZERO)).unwrap();
         }
         assert!(shared.borrow().to_peer == sent);
+    });
+}
+
+#[test]
+fn a_part_of_a_file_goes_out_as_well() {
+    everywhere(|mut reactor: Reactor<Log>, ip| {
+        let (mut log, bytes) = (Log::default(), noise(100_000));
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        let (token, shared) = open(&mut reactor, ip, None);
+        let file = Chunk::File { file: Arc::new(file), offset: 10, len: 90_000 };
+        reactor.write(token, file).unwrap();
+        while reactor.queued(token) > 0 {
+            shared.borrow_mut().room = 40_000;
+            reactor.channel_ready(token);
+            reactor.turn(&mut log, Some(Duration::ZERO)).unwrap();
+        }
+        assert!(shared.borrow().to_peer == bytes[10..90_010]);
     });
 }
 

@@ -10,7 +10,9 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use crate::crc32c::crc32c;
-use crate::{InfoHash, Reach, Rng};
+/// Whether the address is of a network where everybody knows everybody.
+pub(super) use crate::locality::is_local;
+use crate::{InfoHash, Rng};
 
 /// A place in the space of 160 bits: the name of a node, or of what is looked for. Shown as 40
 /// hexadecimal digits.
@@ -106,11 +108,6 @@ impl fmt::Debug for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "NodeId({self})")
     }
-}
-
-/// Whether the address is of a network where everybody knows everybody.
-pub(super) fn is_local(ip: IpAddr) -> bool {
-    Reach::of(ip) < Reach::Global
 }
 
 /// The addresses that one holder commonly has all of: a /24, or with IPv6 a /64.

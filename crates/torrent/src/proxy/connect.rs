@@ -8,8 +8,10 @@ use super::{Login, ProxyFault, Target};
 #[derive(Debug)]
 pub(super) struct ConnectConversation {
     transmit: Option<Vec<u8>>,
-    /// The head of the answer as far as it has come; at most [`HEAD_LEN_MAX`].
+    /// The head of the answer as far as it has come.
     head: Vec<u8>,
+    /// How long all heads were, at most [`HEAD_LEN_MAX`]: a proxy may say "wait" before it says what is.
+    heads_len: usize,
     is_over: bool,
     has_login: bool,
 }
@@ -25,6 +27,7 @@ impl ConnectConversation {
         Self {
             transmit: Some(request.into_bytes()),
             head: Vec::new(),
+            heads_len: 0,
             is_over: false,
             has_login: login.is_some(),
         }
@@ -44,9 +47,10 @@ impl ConnectConversation {
             if self.is_over {
                 break;
             }
-            if self.head.len() >= HEAD_LEN_MAX {
+            if self.heads_len >= HEAD_LEN_MAX {
                 return Err(ProxyFault::TooLong);
             }
+            self.heads_len = self.heads_len.saturating_add(1);
             self.head.push(byte);
             used = used.saturating_add(1);
             let started = self.head.len().min(HTTP.len());
@@ -126,6 +130,8 @@ mod tests {
         endless.resize(HEAD_LEN_MAX + 1, b'x');
         assert_eq!(answered(&endless), Some(ProxyFault::TooLong));
         assert_eq!(answered(&endless[..HEAD_LEN_MAX]), None);
+        let patient = b"HTTP/1.1 100 Wait\r\n\r\n".repeat(HEAD_LEN_MAX);
+        assert_eq!(answered(&patient), Some(ProxyFault::TooLong));
     }
 
     #[test]

@@ -98,8 +98,9 @@ struct Fetch {
 enum Phase {
     /// The head of the answer is awaited, after so many redirects.
     Asked { redirects: u32 },
-    /// The answer comes: so many bytes to be passed over, then so many of ours.
-    Reading { skip: u64, left: u64 },
+    /// The answer comes: so many bytes to be passed over, then so many of ours. So many more of the part are
+    /// not in it.
+    Reading { skip: u64, left: u64, beyond: u64 },
     /// A server of pieces says how many seconds to wait, in digits.
     Refused { digits: String },
 }
@@ -254,7 +255,7 @@ impl WebSeed {
         };
         let next = match (head.status, &head.location) {
             (301 | 302 | 303 | 307 | 308, Some(location)) if *redirects < REDIRECTS_MAX => {
-                return self.follow(now, location.clone(), part, redirects.saturating_add(1));
+                return self.follow(location.clone(), part, redirects.saturating_add(1));
             }
             (301 | 302 | 303 | 307 | 308, Some(_)) => Err(WebSeedFault::Redirects),
             (429 | 503, _) if self.kind == WebSeedKind::Pieces && head.retry_after.is_none() => {
@@ -269,8 +270,11 @@ impl WebSeed {
         };
         match (next, &mut self.state) {
             (Ok(phase), State::Fetching(fetch)) => {
+                // One that gives a part bit by bit is measured by what it brings.
+                if !matches!(phase, Phase::Reading { beyond: 1.., .. }) {
+                    fetch.progress_at = now;
+                }
                 fetch.phase = phase;
-                fetch.progress_at = now;
             }
             (Err(fault), _) => self.fail(now, fault),
             (Ok(_), State::Idle | State::Waiting(_) | State::Dropped) => {}
@@ -288,7 +292,7 @@ impl WebSeed {
             Part::Pad { len } | Part::Piece { len, .. } => {
                 let is_right = head.content_len.is_none_or(|given| given == len);
                 return if is_right {
-                    Ok(Phase::Reading { skip: 0, left: len })
+                    Ok(Phase::Reading { skip: 0, left: len, beyond: 0 })
                 } else {
                     Err(WebSeedFault::WrongRange)
                 };
@@ -302,11 +306,10 @@ impl WebSeed {
                 return Err(WebSeedFault::WrongLen);
             }
             // A shorter part is what the server can give at once; the rest is asked for again.
-            let is_right = range.first == offset && range.byte_count() <= len;
-            return if is_right {
-                Ok(Phase::Reading { skip: 0, left: len })
-            } else {
-                Err(WebSeedFault::WrongRange)
+            let beyond = len.checked_sub(range.byte_count()).filter(|_| range.first == offset);
+            return match beyond {
+                Some(beyond) => Ok(Phase::Reading { skip: 0, left: range.byte_count(), beyond }),
+                None => Err(WebSeedFault::WrongRange),
             };
         }
         if head.content_len.is_some_and(|given| given != file_len) {
@@ -315,15 +318,15 @@ impl WebSeed {
         if offset > SKIP_MAX {
             Err(WebSeedFault::NoRanges)
         } else {
-            Ok(Phase::Reading { skip: offset, left: len })
+            Ok(Phase::Reading { skip: offset, left: len, beyond: 0 })
         }
     }
 
     /// Some of the body has come.
     pub fn handle_body(&mut self, now: Instant, data: &[u8]) {
         let State::Fetching(fetch) = &mut self.state else { return };
-        let (skip, left) = match &mut fetch.phase {
-            Phase::Reading { skip, left } => (skip, left),
+        let (skip, left, beyond) = match &mut fetch.phase {
+            Phase::Reading { skip, left, beyond } => (skip, left, *beyond),
             Phase::Refused { digits } => {
                 let room = DIGITS_MAX.saturating_sub(digits.len());
                 let text = data.iter().take(room).map(|&byte| char::from(byte));
@@ -351,8 +354,11 @@ impl WebSeed {
             fetch.has_brought_any = true;
         }
         if is_whole {
-            fetch.progress_at = now;
-            fetch.parts.pop_front();
+            let part = fetch.parts.pop_front();
+            match part.and_then(|part| part.last(beyond)) {
+                Some(rest) => fetch.parts.push_front(rest),
+                None => fetch.progress_at = now,
+            }
             self.ask(now);
         }
     }
@@ -414,7 +420,9 @@ impl WebSeed {
         self.outputs.push_back(WebSeedOutput::Get(request));
     }
 
+    /// What to ask for, at `url` if it was sent there.
     fn request(&self, part: Part, url: Option<String>) -> WebRequest {
+        let is_redirected = url.is_some();
         match part {
             Part::File { file, offset, len } => {
                 let is_whole = self.layout.files().get(file).is_some_and(|file| file.len == len);
@@ -422,6 +430,7 @@ impl WebSeed {
                 WebRequest {
                     url: url.unwrap_or_else(|| file_url(&self.url, &self.layout, file)),
                     range: (!is_whole).then_some(offset..=last),
+                    is_redirected,
                 }
             }
             Part::Piece { piece, offset, len } => {
@@ -430,16 +439,15 @@ impl WebSeed {
                 let part = first..=first.saturating_add(len).saturating_sub(1);
                 let part = (!is_whole).then_some(part);
                 let own = || piece_url(&self.url, self.info_hash, piece, part);
-                WebRequest { url: url.unwrap_or_else(own), range: None }
+                WebRequest { url: url.unwrap_or_else(own), range: None, is_redirected }
             }
-            Part::Pad { .. } => WebRequest { url: self.url.clone(), range: None },
+            Part::Pad { .. } => WebRequest { url: self.url.clone(), range: None, is_redirected },
         }
     }
 
-    fn follow(&mut self, now: Instant, url: String, part: Part, redirects: u32) {
+    fn follow(&mut self, url: String, part: Part, redirects: u32) {
         if let State::Fetching(fetch) = &mut self.state {
             fetch.phase = Phase::Asked { redirects };
-            fetch.progress_at = now;
         }
         self.moved = file_of(part).map(|file| (file, url.clone()));
         let request = self.request(part, Some(url));

@@ -18,6 +18,8 @@ pub struct WebRequest {
     pub url: String,
     /// The bytes to ask for with a `Range` header; `None` is all of it.
     pub range: Option<RangeInclusive<u64>>,
+    /// The server has sent us there: nobody but it has chosen the address.
+    pub is_redirected: bool,
 }
 
 /// A part of a run, in the order of the torrent.
@@ -33,8 +35,19 @@ pub(super) enum Part {
     Piece { piece: PieceIndex, offset: u32, len: u64 },
 }
 
-#[cfg(test)]
 impl Part {
+    /// The last `len` bytes of it, of those that can come in pieces: parts of files.
+    pub(super) fn last(self, len: u64) -> Option<Self> {
+        match self {
+            Self::File { file, offset, len: whole } if len > 0 => {
+                let offset = offset.saturating_add(whole.saturating_sub(len));
+                Some(Self::File { file, offset, len })
+            }
+            Self::File { .. } | Self::Pad { .. } | Self::Piece { .. } => None,
+        }
+    }
+
+    #[cfg(test)]
     pub(super) const fn len(self) -> u64 {
         match self {
             Self::Pad { len } | Self::File { len, .. } | Self::Piece { len, .. } => len,

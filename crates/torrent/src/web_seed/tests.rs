@@ -119,7 +119,7 @@ impl Story {
 
     /// Answers the last request as an honest server does, in portions as chance has it.
     fn answer(&mut self, rng: &mut Rng) {
-        let WebRequest { url, range } = self.asked.last().expect("asked").clone();
+        let WebRequest { url, range, .. } = self.asked.last().expect("asked").clone();
         let whole = self.document(&url);
         let (head, body) = match range {
             Some(range) => {
@@ -296,7 +296,8 @@ fn redirects_are_followed_so_far_and_remembered() {
     };
     story.begin(0, 16_384);
     story.head(&to("http://other/x"));
-    let asked = WebRequest { url: "http://other/x".to_owned(), range: Some(0..=16_383) };
+    let range = Some(0..=16_383);
+    let asked = WebRequest { url: "http://other/x".to_owned(), range, is_redirected: true };
     assert_eq!(story.asked.last(), Some(&asked));
     story.head(&partial(0, 16_383, 100_000));
     let data = story.data.clone();
@@ -334,6 +335,29 @@ fn another_part_than_was_asked_for_is_refused() {
     story.begin(0, 16_384);
     story.head(&partial(0, 16_383, total + 1));
     assert_eq!(story.failed, [WebSeedFault::WrongLen]);
+}
+
+#[test]
+fn a_server_that_gives_a_little_at_a_time_is_asked_for_the_rest_at_once() {
+    let mut story = Story::single(100_000);
+    let data = story.data.clone();
+    story.begin(0, 65_536);
+    for (at, last) in [(0, 29_999_u64), (30_000, 59_999), (60_000, 65_535)] {
+        assert_eq!(story.asked.last().expect("asked").range, Some(at..=65_535));
+        story.head(&partial(at, last, 100_000));
+        story.body(&data[at as usize..=last as usize]);
+    }
+    assert!(story.is_over && story.failed.is_empty() && story.came[..65_536] == data[..65_536]);
+    // Byte by byte it would take for ever.
+    story.begin(0, 65_536);
+    for at in 0..40 {
+        story.head(&partial(at, at, 100_000));
+        story.body(&data[at as usize..=at as usize]);
+        story.now += Duration::from_secs(1);
+        story.seed.handle_timeout(story.now);
+    }
+    story.drain();
+    assert_eq!((story.is_over, &story.failed[..]), (true, &[WebSeedFault::Silent][..]));
 }
 
 #[test]
