@@ -58,8 +58,9 @@ def main():
             handle.force_dht_announce()
         report = {"seeding": status.is_seeding, "down": status.total_payload_download, "up": status.total_payload_upload}
         report["finished"] = status.is_finished
-        report["ips"] = [peer.ip[0] for peer in handle.get_peer_info() if not peer.flags & peer.handshake]
-        report["peers"] = [encryption(peer) for peer in handle.get_peer_info() if not peer.flags & peer.handshake]
+        peers = [peer for peer in handle.get_peer_info() if not peer.flags & (peer.connecting | peer.handshake)]
+        report["ips"] = [peer.ip[0] for peer in peers]
+        report["peers"] = [encryption(peer) for peer in peers]
         print(json.dumps(report), flush=True)
         for alert in session.pop_alerts():
             print(alert.message(), flush=True)

@@ -104,6 +104,10 @@ class Host:
         command = ["tc", "-n", self.namespace, "qdisc", "replace", "dev", "eth0", "root"]
         subprocess.run([*command, "tbf", "rate", rate, "burst", "128kb", "latency", "200ms"], check=True)
 
+    def unlimit(self):
+        """Lets everything out of this host again."""
+        subprocess.run(["tc", "-n", self.namespace, "qdisc", "del", "dev", "eth0", "root"], check=True)
+
     def lose(self, percent):
         """Loses so many of a hundred datagrams that come to this host from now on."""
         rules = f"""table inet loss {{

@@ -10,6 +10,7 @@ from tracker import OwnTracker
 
 MEBIBYTES = 12
 SECONDS = 40
+SLOWLY = 0.3  # MiB a second
 
 
 def transfer(stage, other, theirs, ours, we_seed, is_encrypted=True):
@@ -36,12 +37,17 @@ def transfer(stage, other, theirs, ours, we_seed, is_encrypted=True):
         them.seed(here, torrent, files.parent)
     if tracked:
         stage.wait(lambda: tracker.scrape(torrent) == (1, 0), 20, "the seed to announce itself")
+    said = []
     if we_seed:
-        # Slowly enough that it can be asked about the connection meanwhile.
         them.fetch(there, torrent, target, peers)
+    elif hasattr(them, "are_peers_encrypted"):
+        # Once everything has arrived the two part: it is held back until the other client has been asked.
+        here.limit(SLOWLY)
+        us.fetch(there, torrent, target, peers, *option)
+        said = look(stage, them)
+        here.unlimit()
     else:
-        us.fetch(there, torrent, target, peers, "--limit-down", "6M", "--limit-local", *option)
-    said = look(stage, them) if hasattr(them, "are_peers_encrypted") and not we_seed else []
+        us.fetch(there, torrent, target, peers, *option)
     fetcher = them if we_seed else us
     stage.wait(fetcher.is_done, SECONDS, f"{fetcher.name} to have everything")
     seen = [event["encrypted"] for event in us.events("peer_connected")]

@@ -1,6 +1,7 @@
 """What all clients have in common: a process on a host, with a folder for settings and a log."""
 
 import contextlib
+import http.client
 import json
 import shutil
 import signal
@@ -113,7 +114,7 @@ class Client:
     def request(self, url, body=None, headers=()):
         """An HTTP request from the client's own host: for its remote control. Nothing if it does not answer (yet)."""
         request = urllib.request.Request(url, data=body, headers=dict(headers))
-        with self.host.inside(), contextlib.suppress(ConnectionError, TimeoutError, urllib.error.URLError):
+        with self.host.inside(), contextlib.suppress(OSError, http.client.HTTPException):
             with urllib.request.urlopen(request, timeout=5) as answer:
                 return answer.read()
         return None

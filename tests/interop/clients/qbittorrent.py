@@ -58,7 +58,9 @@ class Qbittorrent(Client):
     def are_peers_encrypted(self):
         """What it says of each of its peers."""
         peers = [self.request(f"{API}/sync/torrentPeers?hash={torrent['hash']}") for torrent in self._torrents()]
-        return ["E" in peer["flags"].split() for answer in peers if answer for peer in json.loads(answer)["peers"].values()]
+        peers = [peer for answer in peers if answer for peer in json.loads(answer).get("peers", {}).values()]
+        # It lists those that have not shaken hands yet, too.
+        return ["E" in peer["flags"].split() for peer in peers if peer.get("client")]
 
     def _torrents(self):
         answer = self.request(f"{API}/torrents/info")

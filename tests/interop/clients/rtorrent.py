@@ -71,6 +71,8 @@ class Rtorrent(Client):
             scgi.connect(str(self.dir / "scgi"))
             scgi.sendall(b"%d:%s,%s" % (len(header), header, body))
             answer = b"".join(iter(lambda: scgi.recv(65536), b""))
+            if not answer:
+                return None
             (value,), _ = xmlrpc.client.loads(answer.split(b"\r\n\r\n", 1)[1])
             return value
         return None

@@ -253,7 +253,7 @@ mod tests {
         (world, leech)
     }
 
-    fn events<'a>(world: &'a World, host: usize) -> Vec<&'a str> {
+    fn events(world: &World, host: usize) -> Vec<&str> {
         world.hosts[host].events.iter().map(String::as_str).collect()
     }
 
