@@ -410,7 +410,7 @@ impl Engine {
         swarm.set_paused(now, task.flags.contains(StatusWord::PAUSED));
         swarm.hold(&task.unproven);
         swarm.want_block_hashes(&task.swarm.block_hashes_wanted());
-        swarm.set_upload_capacity(task.upload_limit.or_else(|| self.up.rate()));
+        swarm.set_upload_capacity(task.upload_capacity(self.up.rate()));
         swarm.set_slots(self.config.limits.slots(task.upload_slots));
         swarm.set_selector(task.swarm.take_selector());
         task.swarm = swarm;

@@ -159,7 +159,7 @@ impl Engine {
             verify_later: Vec::new(),
             reading: BTreeMap::new(),
         };
-        task.swarm.set_upload_capacity(task.upload_limit.or_else(|| self.up.rate()));
+        task.swarm.set_upload_capacity(task.upload_capacity(self.up.rate()));
         task.swarm.set_slots(self.config.limits.slots(task.upload_slots));
         task.published.publish(task.status(now));
         task.published.set_word(task.word());
@@ -441,7 +441,7 @@ impl Engine {
         self.down = TokenBucket::new(now, download);
         self.up = TokenBucket::new(now, upload);
         for task in self.tasks.values_mut() {
-            task.swarm.set_upload_capacity(task.upload_limit.or(upload));
+            task.swarm.set_upload_capacity(task.upload_capacity(upload));
         }
     }
 
@@ -457,7 +457,7 @@ impl Engine {
         task.down = TokenBucket::new(now, download);
         task.up = TokenBucket::new(now, upload);
         task.upload_limit = upload;
-        task.swarm.set_upload_capacity(upload.or_else(|| self.up.rate()));
+        task.swarm.set_upload_capacity(task.upload_capacity(self.up.rate()));
         self.remember_options(id, reactor);
     }
 

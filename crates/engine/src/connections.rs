@@ -11,7 +11,6 @@ use crate::dial::Road;
 use crate::engine::Engine;
 use crate::event::{EventKind, FilterPoint};
 use crate::parting::{DisconnectReason, Parted};
-use crate::room::least_useful;
 use crate::task::{Stage, TaskId};
 
 impl Engine {
@@ -20,12 +19,12 @@ impl Engine {
     /// # Errors
     /// Why not.
     pub(crate) fn task_for_peer(
-        &self,
+        &mut self,
         info_hash: InfoHash,
         reactor: &mut Reactor<Self>,
     ) -> Result<TaskId, DisconnectReason> {
         let id = self.by_hash.get(&info_hash).ok_or(DisconnectReason::UnknownTorrent)?;
-        let task = self.tasks.get(id).ok_or(DisconnectReason::UnknownTorrent)?;
+        let task = self.tasks.get_mut(id).ok_or(DisconnectReason::UnknownTorrent)?;
         match task.stage {
             Stage::Checking(_) => return Err(DisconnectReason::HashChecking),
             _ if !task.is_running() => return Err(DisconnectReason::UnknownTorrent),
@@ -33,10 +32,8 @@ impl Engine {
         }
         let max = task.peers_max.unwrap_or(self.config.limits.connections_per_torrent_max);
         let count = task.connections.len();
-        if count >= max {
-            let useless = least_useful(reactor.now(), task).filter(|_| count == max);
-            let token = useless.ok_or(DisconnectReason::TooManyPeers)?;
-            reactor.close(token, DisconnectReason::Useless.words());
+        if count > max || (count == max && !task.makes_room(reactor)) {
+            return Err(DisconnectReason::TooManyPeers);
         }
         Ok(*id)
     }
@@ -122,8 +119,11 @@ impl Engine {
                     _ if is_late => Ending::Ours,
                     ending => ending,
                 };
-                task.swarm.remove_peer(key);
+                let listens_at = task.swarm.remove_peer(key);
                 task.swarm.known.disconnected(now, addr, ending);
+                if let Some(listens_at) = listens_at {
+                    task.swarm.known.came_and_went(now, listens_at, ending);
+                }
             } else if task.half_open.remove(&token) {
                 match fault_of_proxy {
                     Some(why) => {

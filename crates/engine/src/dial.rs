@@ -196,6 +196,10 @@ impl Engine {
                 return self.turn_over(id, reactor);
             }
             if !has_room {
+                if self.connections.len() >= self.config.limits.connections_max {
+                    self.turn_over(id, reactor);
+                }
+                let Some(task) = self.tasks.get_mut(&id) else { return };
                 if !std::mem::replace(&mut task.is_waiting_to_dial, true) {
                     self.waiting_to_dial.push_back(id);
                 }

@@ -125,7 +125,7 @@ impl Engine {
         let mut swarm = Swarm::awaiting(now, magnet.info_hashes, config, rng);
         swarm.known.set_ours(&self.external_addrs());
         let task = self.tasks.get_mut(&id)?;
-        swarm.set_upload_capacity(task.upload_limit.or(self.config.limits.upload));
+        swarm.set_upload_capacity(task.upload_capacity(self.up.rate()));
         swarm.set_slots(self.config.limits.slots(task.upload_slots));
         swarm.set_selector(task.swarm.take_selector());
         task.swarm = swarm;

@@ -51,6 +51,8 @@ pub enum DisconnectReason {
     Idle,
     /// Neither has anything that the other wants.
     Useless,
+    /// It was of some use, and gave way to others that may be of more.
+    GaveWay,
     /// What it encrypted does not begin as agreed.
     EncryptedOtherwise,
     /// No end of the padding that its encrypted handshake begins with.
@@ -126,6 +128,7 @@ impl DisconnectReason {
             Self::DoesNotRead => -209,
             Self::Internal => -210,
             Self::Proxy => -211,
+            Self::GaveWay => -212,
         }
     }
 
@@ -149,6 +152,7 @@ impl DisconnectReason {
             Self::NoHandshake => "no handshake in time",
             Self::Idle => "silent for three minutes",
             Self::Useless => "neither has what the other wants",
+            Self::GaveWay => "gave way to others",
             Self::EncryptedOtherwise => "not encrypted as agreed",
             Self::EndlessPadding => "no end of the padding of its encrypted handshake",
             Self::MalformedEncryption => "malformed encrypted handshake",
@@ -202,6 +206,7 @@ impl DisconnectReason {
         match reason {
             Reason::Handler(_) if self.is_fault() => Ending::Fault,
             Reason::Local(_) if self.is_ours() => Ending::Ours,
+            Reason::Local(_) if matches!(self, Self::Useless | Self::GaveWay) => Ending::GaveWay,
             Reason::Handler(_) | Reason::Local(_) => Ending::Useful,
             Reason::Reset | Reason::Error(_) | Reason::Timeout => Ending::Refused,
         }
@@ -320,7 +325,7 @@ impl Parted {
 }
 
 /// What we close connections for ourselves, this crate and the swarm.
-const BY_WORDS: [DisconnectReason; 16] = [
+const BY_WORDS: [DisconnectReason; 17] = [
     DisconnectReason::ClosedByRemote,
     DisconnectReason::Ourselves,
     DisconnectReason::TooManyPeers,
@@ -329,6 +334,7 @@ const BY_WORDS: [DisconnectReason; 16] = [
     DisconnectReason::BothSeeds,
     DisconnectReason::Idle,
     DisconnectReason::Useless,
+    DisconnectReason::GaveWay,
     DisconnectReason::Stopped,
     DisconnectReason::Removed,
     DisconnectReason::Shutdown,

@@ -57,7 +57,7 @@ impl LocalNetwork {
     /// Private, link-local and the like, or in a network of one of our interfaces.
     fn has(&mut self, ip: IpAddr, now: Instant) -> bool {
         let ip = ip.to_canonical();
-        if locality::is_local(ip) {
+        if locality::is_local(ip) && !is_behind_carrier(ip) {
             return true;
         }
         if self.read_at.is_none_or(|at| now.saturating_duration_since(at) >= FRESH) {
@@ -80,6 +80,12 @@ impl Subnet {
         let is_network = self.prefix_len >= width / 4;
         is_network && differing.checked_shr(width - self.prefix_len.min(width)).unwrap_or(0) == 0
     }
+}
+
+/// Whether an address is of those that internet providers give to customers behind their NAT (RFC 6598): private, and
+/// yet the line lies between them.
+fn is_behind_carrier(ip: IpAddr) -> bool {
+    Subnet { ip: [100, 64, 0, 0].into(), prefix_len: 10 }.has(ip)
 }
 
 /// Those of this machine's interfaces; none if the system does not tell.
@@ -142,5 +148,8 @@ mod tests {
         network.subnets = vec![Subnet { ip: [203, 0, 113, 9].into(), prefix_len: 24 }];
         assert!(network.has([203, 0, 113, 10].into(), now));
         assert!(!network.has([198, 51, 100, 1].into(), now));
+        assert!(!network.has([100, 64, 0, 9].into(), now), "another customer of our provider");
+        network.subnets = vec![Subnet { ip: [100, 64, 0, 1].into(), prefix_len: 24 }];
+        assert!(network.has([100, 64, 0, 9].into(), now));
     }
 }

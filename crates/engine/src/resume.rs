@@ -27,7 +27,7 @@ pub struct ResumeRecord {
     pub downloaded: u64,
     /// Payload to peers, in bytes, over all runs.
     pub uploaded: u64,
-    /// Where peers were; at most 200.
+    /// Where peers answered, and where a person said that some are; at most 200.
     pub peers: Vec<SocketAddr>,
 }
 

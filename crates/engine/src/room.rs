@@ -1,8 +1,10 @@
 //! Room for another connection when all places are taken: whoever is of least use gives way.
 //!
 //! Who has no use for us nor we for it goes first, then who has moved nothing for minutes
-//! ([`Swarm::least_useful`](torrent::swarm::Swarm::least_useful)). Somebody of use never gives way to a
-//! stranger, and a full torrent tries no more than one stranger a minute.
+//! ([`Swarm::least_useful`](torrent::swarm::Swarm::least_useful)): one a minute, if there is somebody to dial. Of those
+//! that are of use the least useful few go every five minutes
+//! ([`Swarm::turn_over`](torrent::swarm::Swarm::turn_over)). Whoever went is not dialled for half an hour: others come
+//! first.
 
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
@@ -14,20 +16,22 @@ use crate::parting::DisconnectReason;
 use crate::task::{Task, TaskId};
 
 impl Engine {
-    /// A torrent has all the peers that it may have. If others are known, one that is of no use goes; when
-    /// it is gone, one of these is dialled.
+    /// There is no place for a peer of this torrent that could be dialled. If there is one, somebody goes; when that
+    /// connection is gone, it is dialled.
     pub(crate) fn turn_over(&mut self, id: TaskId, reactor: &mut Reactor<Self>) {
         let now = reactor.now();
-        let Some(task) = self.tasks.get_mut(&id) else { return };
-        let is_time = task.turned_over_at.is_none_or(|at| now >= at + TURN_OVER_EVERY);
-        let is_somebody = || task.swarm.known.next_dial_at(now).is_some_and(|at| at <= now);
-        if task.is_moving()
-            && is_time
-            && is_somebody()
-            && let Some(token) = least_useful(now, task)
-        {
+        let Some(task) = self.tasks.get_mut(&id).filter(|task| task.is_moving()) else { return };
+        let is_time = task.turned_over_at.is_none_or(|at| now >= at + USELESS_EVERY);
+        let useless = is_time.then(|| least_useful(now, task)).flatten();
+        let may_go = useless.is_some() || task.swarm.may_turn_over(now);
+        if !may_go || task.swarm.known.next_dial_at(now).is_none_or(|at| at > now) {
+            return;
+        }
+        if let Some(token) = useless {
             task.turned_over_at = Some(now);
             reactor.close(token, DisconnectReason::Useless.words());
+        } else {
+            task.let_few_go(now, reactor);
         }
     }
 
@@ -41,10 +45,31 @@ impl Engine {
     }
 }
 
+impl Task {
+    /// A stranger has come, and all places are taken. Returns whether somebody gives way.
+    pub(crate) fn makes_room(&mut self, reactor: &mut Reactor<Engine>) -> bool {
+        let now = reactor.now();
+        if let Some(token) = least_useful(now, self) {
+            reactor.close(token, DisconnectReason::Useless.words());
+            return true;
+        }
+        self.let_few_go(now, reactor)
+    }
+
+    /// Closes the few that are of least use, if it is time. Returns whether there are any.
+    fn let_few_go(&mut self, now: Instant, reactor: &mut Reactor<Engine>) -> bool {
+        let keys = self.swarm.turn_over(now);
+        for token in keys.iter().filter_map(|key| self.connections.get(key)) {
+            reactor.close(*token, DisconnectReason::GaveWay.words());
+        }
+        !keys.is_empty()
+    }
+}
+
 /// The peer of a torrent that gives way first.
-pub(crate) fn least_useful(now: Instant, task: &Task) -> Option<Token> {
+fn least_useful(now: Instant, task: &Task) -> Option<Token> {
     let key = task.swarm.least_useful(now)?;
     task.connections.get(&key).copied()
 }
 
-const TURN_OVER_EVERY: Duration = Duration::from_secs(60);
+const USELESS_EVERY: Duration = Duration::from_secs(60);

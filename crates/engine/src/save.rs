@@ -262,7 +262,7 @@ fn record(task: &Task) -> ResumeRecord {
         stamps: task.stamps.to_vec(),
         downloaded: task.earlier.0 + task.swarm.downloaded(),
         uploaded: task.earlier.1 + task.swarm.uploaded(),
-        peers: task.swarm.known.iter().take(PEERS_SAVED_MAX).collect(),
+        peers: task.swarm.known.proven().take(PEERS_SAVED_MAX).collect(),
     }
 }
 

@@ -47,7 +47,8 @@ impl Days {
     /// From one day to another, both counted from Monday, which is 0; past the end of the week if the second comes
     /// before the first. Days past Sunday are counted on.
     pub fn range(first: u8, last: u8) -> Self {
-        let count = (last % 7 + 7 - first % 7) % 7;
+        let (first, last) = (first % 7, last % 7);
+        let count = (last + 7 - first) % 7;
         Self((0..=count).fold(0, |days, after| days | 1 << ((first + after) % 7)))
     }
 
@@ -179,6 +180,7 @@ mod tests {
         assert_eq!(Days::range(5, 0), Days(0b110_0001));
         assert_eq!(Days::range(3, 3).and(Days::range(6, 6)), Days(0b100_1000));
         assert_eq!(Days::range(0, 6), Days::ALL);
+        assert_eq!(Days::range(255, 250), Days::range(3, 5), "Monday is 7, 14, and so on as well");
     }
 
     #[test]

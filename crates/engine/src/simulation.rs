@@ -398,6 +398,63 @@ fn a_full_torrent_trades_a_peer_of_no_use_for_another() {
 }
 
 #[test]
+fn a_full_torrent_keeps_its_speed_and_finds_better_peers() {
+    let (slow, fast) = (1_500, 6_000);
+    let payload = Payload::new(32_000_000);
+    let world = World::new(1, WorldOptions::default());
+    let machine = |number, upload| {
+        let limits = SessionLimits { upload, local_too: true, ..SessionLimits::default() };
+        Machine::with_config(&world, number, None, SessionConfig { limits, ..quiet() })
+    };
+    let mut machines = vec![machine(1, None)];
+    machines.extend((2..=11).map(|number| machine(number, Some(slow))));
+    machines.extend((12..=14).map(|number| machine(number, Some(fast))));
+    for machine in &mut machines[1..] {
+        machine.add(&payload.metainfo, payload.dir.path(), &[]);
+    }
+    let dir = machines[0].dir.path().to_owned();
+    machines[0].add(&payload.metainfo, &dir, &[]);
+    let id = machines[0].task.expect("added");
+    let run = |machines: &mut [Machine], seconds| {
+        let end = world.elapsed() + Duration::from_secs(seconds);
+        while world.elapsed() < end {
+            let turns = machines.iter_mut().map(|machine| &mut machine.node as &mut dyn Turn);
+            assert!(world.step(&mut turns.collect::<Vec<_>>()), "nothing can happen any more");
+        }
+    };
+    let tell = |machines: &mut [Machine], numbers: std::ops::RangeInclusive<u8>| {
+        let addrs: Vec<_> =
+            numbers.map(|number| (IpAddr::from([10, 0, 0, number]), PORT).into()).collect();
+        machines[0].node.with(move |engine, reactor| {
+            engine.add_addresses(id, &addrs, Source::Tracker, reactor);
+        });
+    };
+    machines[0].node.with(|engine, reactor| engine.set_peers_max(id, Some(10), reactor));
+    tell(&mut machines, 2..=11);
+    run(&mut machines, 30);
+    tell(&mut machines, 12..=14);
+    let of = |machines: &[Machine]| {
+        let swarm = &machines[0].node.state.tasks[&id].swarm;
+        let now = machines[0].node.reactor.now();
+        let fast =
+            swarm.peers(now).filter(|(_, peer)| peer.addr.ip() >= IpAddr::from([10, 0, 0, 12]));
+        (fast.count(), swarm.downloaded())
+    };
+    let (mut before, mut found) = (of(&machines).1, Vec::new());
+    // Five minutes to see who is here, then one of the slow goes every five minutes.
+    for _ in 0..4 {
+        run(&mut machines, 300);
+        let (fast, downloaded) = of(&machines);
+        found.push(fast);
+        let rate = (downloaded - before) / 300;
+        assert!(rate > 9 * slow, "{rate} bytes a second of {} with {fast} better ones", 10 * slow);
+        before = downloaded;
+    }
+    assert_eq!(found.last(), Some(&3), "{found:?}");
+    assert!(found.is_sorted(), "{found:?}");
+}
+
+#[test]
 fn what_is_remembered_of_hundreds_takes_a_few_transactions() {
     let state = tempfile::tempdir().expect("a folder");
     let store = Arc::new(ResumeStore::open(state.path()).expect("opened"));

@@ -266,6 +266,11 @@ impl Task {
         }
     }
 
+    /// What it may send in bytes per second, where all torrents together have this limit.
+    pub(crate) fn upload_capacity(&self, in_all: Option<u64>) -> Option<u64> {
+        [self.upload_limit, in_all].into_iter().flatten().min()
+    }
+
     /// What is worth saving at the end though no piece has come: payload down and up, peers known.
     pub(crate) fn totals(&self) -> (u64, u64, usize) {
         let (down, up) = self.earlier;

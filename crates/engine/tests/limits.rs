@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use common::{HONEST, LOCAL, Leecher, Payload, config, eventually, seed, wait_for};
 use engine::{
-    Days, EventKind, HourlyLimit, ScheduledLimits, Session, SessionConfig, SessionLimits,
+    AddOptions, Days, Encryption, EventKind, HourlyLimit, ScheduledLimits, Session, SessionConfig,
+    SessionLimits,
 };
 
 /// Nobody gets a block at this rate within a test's patience.
@@ -40,6 +41,39 @@ fn peers_in_the_local_network_are_left_out() {
     };
     let session = seeder(&payload, limits, Vec::new());
     Leecher::start(&payload, session.listen_addrs()).complete(&payload);
+}
+
+#[test]
+fn by_whatever_road_they_come() {
+    let payload = Payload::with_pieces(6, 64 * 1024);
+    for (utp, encryption) in
+        [(false, Encryption::Required), (true, Encryption::Required), (true, Encryption::Off)]
+    {
+        let limits = SessionLimits {
+            upload: Some(NEXT_TO_NOTHING),
+            download: Some(NEXT_TO_NOTHING),
+            ..SessionLimits::default()
+        };
+        let session = || {
+            let settings = SessionConfig {
+                tcp: !utp,
+                utp,
+                encryption,
+                limits: limits.clone(),
+                ..config(LOCAL)
+            };
+            Session::start(settings).unwrap()
+        };
+        let (seeder, leecher) = (session(), session());
+        seed(&seeder, &payload);
+        let dir = tempfile::tempdir().unwrap();
+        let peers = vec![seeder.listen_addrs()[0]];
+        let events = leecher.subscribe().unwrap();
+        let options = AddOptions { dir: dir.path().into(), peers, ..AddOptions::default() };
+        leecher.add(payload.metainfo.clone(), options).unwrap();
+        wait_for(&events, |kind| matches!(kind, EventKind::Completed));
+        payload.assert_equals(dir.path());
+    }
 }
 
 #[test]

@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use super::known_peer::canonical;
 use super::peer::Peer;
-use super::peer_list::canonical;
 use super::{Direction, Output, PeerKey, Swarm};
 use crate::wire::{ExchangeMessage, Extension, PeerFlags};
 use crate::{PeerFault, Reach};
@@ -29,7 +29,7 @@ pub(super) struct Exchange {
     /// Those that it says to be connected to.
     heard: BTreeSet<SocketAddr>,
     heard_at: Option<Instant>,
-    /// How many it has named so far.
+    /// How many it has named lately.
     named: usize,
     /// How often it said too much or too soon.
     strikes: u8,
@@ -50,6 +50,7 @@ impl Exchange {
         }
         self.heard_at = Some(now);
         self.strikes = self.strikes.saturating_sub(1);
+        self.named = self.named.saturating_sub(TOLD_AT_ONCE_MAX);
         Ok(true)
     }
 
@@ -231,8 +232,8 @@ const TOLD_AT_ONCE_MAX: usize = 50;
 const HEARD_EVERY: Duration = Duration::from_secs(45);
 /// More than any client connects to in one torrent, as a rule.
 const HEARD_MAX: usize = 500;
-/// Addresses that one peer may name while it is connected.
-const NAMED_MAX: usize = 2000;
+/// Addresses that one peer may name in a burst, and as many again with each message as BEP 11 allows in one.
+const NAMED_MAX: usize = 1000;
 /// Of one network, 2^8 addresses of IPv4 or 2^64 of IPv6, while it says that it is connected to them.
 const NEIGHBOURS_MAX: usize = 16;
 const STRIKES_MAX: u8 = 5;
@@ -383,6 +384,18 @@ mod tests {
     }
 
     #[test]
+    fn a_later_handshake_that_names_no_extension_takes_none_back() {
+        let (mut world, seed, leeches) = star(1);
+        world.run(1);
+        let nothing = crate::wire::ExtendedHandshake::default().encode().into();
+        world.inject(leeches[0], seed, &[Message::Extended { id: 0, payload: nothing }]);
+        let late = world.leech();
+        world.connect(late, seed);
+        world.run(3);
+        assert!(knows(&world, leeches[0], late) && knows(&world, late, leeches[0]));
+    }
+
+    #[test]
     fn one_network_and_one_peer_fill_nothing() {
         let mut exchange = Exchange::default();
         let teller = IpAddr::from([10, 0, 0, 1]);
@@ -404,6 +417,10 @@ mod tests {
             assert!(exchange.heard.len() <= HEARD_MAX);
         }
         assert_eq!(taken, NAMED_MAX - 2 * NEIGHBOURS_MAX);
+        exchange.heard.clear();
+        assert!(!exchange.takes(addr(9, 9), teller));
+        assert_eq!(exchange.may_hear(epoch()), Ok(true));
+        assert!(exchange.takes(addr(9, 9), teller), "in time it is believed again");
     }
 
     #[test]

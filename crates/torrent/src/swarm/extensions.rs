@@ -1,5 +1,9 @@
 //! Messages of the extension protocol ([BEP 10]): which a peer may send us, and whose they are.
 //!
+//! We understand `lt_donthave` ([BEP 54]) and never send it: a piece is lost here only to a check or to a disk that
+//! fails, and both close all connections first. Files that are no longer wanted keep what they have.
+//!
+//! [BEP 54]: https://www.bittorrent.org/beps/bep_0054.html
 //! [BEP 10]: https://www.bittorrent.org/beps/bep_0010.html
 
 use std::collections::BTreeMap;
@@ -44,7 +48,8 @@ impl Swarm {
                 self.outputs.push_back(Output::SeenAs { by: peer.ip(), ours });
             }
             let before = peer.contact_of_incoming();
-            peer.extended = Some(hello);
+            // What it said before holds still, if this says nothing else.
+            peer.extended.get_or_insert_default().update(hello);
             if let Some(contact) = before {
                 self.known.left(contact);
             }
@@ -72,7 +77,7 @@ impl Swarm {
     ) -> Result<(), PeerFault> {
         match extension {
             Extension::Metadata => self.handle_metadata(now, key, payload),
-            Extension::Holepunch => self.handle_holepunch(key, payload),
+            Extension::Holepunch => self.handle_holepunch(now, key, payload),
             Extension::Exchange => self.handle_exchange(now, key, payload),
             Extension::DontHave => self.handle_dont_have(key, payload),
             Extension::UploadOnly => self.handle_upload_only(key, payload),

@@ -52,7 +52,7 @@ impl Swarm {
             p: self.config.port.filter(|_| client.is_some()),
             v: client,
             // Others would hang up on a seed that has nothing to show.
-            upload_only: self.is_completed && peer.shown.is_none(),
+            upload_only: Some(self.is_completed && peer.shown.is_none()),
             m: self.extensions(),
             metadata_size: self.metadata_len(),
         };

@@ -8,8 +8,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::known_peer::canonical;
 use super::peer::Peer;
-use super::peer_list::canonical;
 use super::{Output, PeerKey, Swarm};
 use crate::wire::{Extension, HolepunchError, HolepunchMessage, PeerFlags};
 use crate::{PeerFault, Reach};
@@ -18,9 +18,7 @@ impl Swarm {
     /// Dialling somebody led to nothing: asks a peer that is connected to it to introduce us. Returns whether there is
     /// such a peer; then an [`Output::Rendezvous`] may follow. Nobody is sought again within five minutes.
     pub fn seek_introduction(&mut self, now: Instant, addr: SocketAddr) -> bool {
-        self.sought.retain(|(at, _)| now.saturating_duration_since(*at) < SOUGHT_EVERY);
-        let is_sought = self.sought.iter().any(|(_, sought)| *sought == addr);
-        if !self.exchanges() || is_sought || self.sought.len() >= SOUGHT_MAX {
+        if !self.exchanges() || !self.sought.may_add(now, addr) {
             return false;
         }
         let knows_both = |peer: &Peer| {
@@ -32,13 +30,14 @@ impl Swarm {
         });
         let Some((&key, relay)) = relay else { return false };
         relay.introductions -= 1;
-        self.sought.push((now, addr));
+        self.sought.add(now, addr);
         let message = HolepunchMessage::Rendezvous(canonical(addr)).encode();
         self.send_extension(key, Extension::Holepunch, message)
     }
 
     pub(super) fn handle_holepunch(
         &mut self,
+        now: Instant,
         key: PeerKey,
         payload: &[u8],
     ) -> Result<(), PeerFault> {
@@ -51,7 +50,7 @@ impl Swarm {
         match HolepunchMessage::decode(payload)? {
             HolepunchMessage::Rendezvous(addr) => self.introduce_two(key, canonical(addr)),
             HolepunchMessage::Connect(addr) => {
-                self.be_introduced(key, canonical(addr));
+                self.be_introduced(now, key, canonical(addr));
                 Ok(())
             }
             // The address waits for its next turn, as after any dialling that led to nothing.
@@ -101,7 +100,7 @@ impl Swarm {
     }
 
     /// As one of the two: somebody at `addr` is about to dial us, and we dial it.
-    fn be_introduced(&mut self, relay: PeerKey, addr: SocketAddr) {
+    fn be_introduced(&mut self, now: Instant, relay: PeerKey, addr: SocketAddr) {
         let is_here = self.peers.values().any(|peer| peer.punched_at() == Some(addr));
         let Some(relay) = self.peers.get_mut(&relay) else { return };
         let is_credible = Reach::is_credible(addr.ip(), relay.ip()) && addr.port() != 0;
@@ -109,9 +108,38 @@ impl Swarm {
         if is_here || is_refused || !is_credible || relay.introductions == 0 {
             return;
         }
+        // However many relays say so, nobody has us knock again and again.
+        if !self.met.may_add(now, addr) {
+            return;
+        }
         relay.introductions -= 1;
+        self.met.add(now, addr);
         self.known.add_exchanged(addr, PeerFlags::UTP | PeerFlags::HOLEPUNCH);
         self.outputs.push_back(Output::Rendezvous(addr));
+    }
+}
+
+/// Addresses with which something was done lately.
+#[derive(Debug)]
+pub(super) struct Lately {
+    every: Duration,
+    list: Vec<(Instant, SocketAddr)>,
+}
+
+impl Lately {
+    /// Nothing was. It may be done with the same address once in `every`.
+    pub(super) const fn new(every: Duration) -> Self {
+        Self { every, list: Vec::new() }
+    }
+
+    /// Whether it may be done with this one.
+    fn may_add(&mut self, now: Instant, addr: SocketAddr) -> bool {
+        self.list.retain(|(at, _)| now.saturating_duration_since(*at) < self.every);
+        self.list.len() < LATELY_MAX && self.list.iter().all(|(_, known)| *known != addr)
+    }
+
+    fn add(&mut self, now: Instant, addr: SocketAddr) {
+        self.list.push((now, addr));
     }
 }
 
@@ -133,9 +161,12 @@ impl Peer {
 
 /// Introductions in one burst, of one peer and by it; one more a second.
 pub(super) const INTRODUCTIONS_MAX: u8 = 10;
-/// Addresses that we have asked to be introduced to, and for how long that counts.
-const SOUGHT_MAX: usize = 100;
-const SOUGHT_EVERY: Duration = Duration::from_secs(300);
+/// Addresses that we ask to be introduced to, or are, within the times below.
+const LATELY_MAX: usize = 100;
+/// How often we ask to be introduced to the same.
+pub(super) const SOUGHT_EVERY: Duration = Duration::from_secs(300);
+/// How often we dial the same because a relay says so. Whoever seeks us waits longer.
+pub(super) const MET_EVERY: Duration = Duration::from_secs(30);
 /// Asking for one counts as so many control messages.
 const INTRODUCTION_COST: u32 = 10;
 
@@ -209,8 +240,9 @@ mod tests {
         let payload = HolepunchMessage::Rendezvous(World::addr(two)).encode().into();
         let flood = vec![Message::Extended { id, payload }; 30];
         world.inject(one, seed, &flood);
-        world.run(1);
-        assert_eq!(meetings(&world, two).len(), usize::from(INTRODUCTIONS_MAX));
+        let mut relayed = world.hosts[seed].swarm.peers.values();
+        assert!(relayed.all(|peer| peer.introductions == 0));
+        assert_eq!(meetings(&world, two).len(), 1);
         world.inject(one, seed, &flood);
         assert_eq!(world.hosts[seed].faults, [PeerFault::ControlFlood]);
     }
@@ -225,13 +257,45 @@ mod tests {
         assert!(meetings(&world, one).is_empty(), "{:?}", meetings(&world, one));
         send(&mut world, seed, one, connect("8.8.8.8:80"));
         assert_eq!(meetings(&world, one), ["rendezvous 8.8.8.8:80"]);
-        let before = world.now;
-        while world.now < before + Duration::from_millis(500) {
-            let id = Extension::Holepunch.number();
-            let payload = connect("8.8.8.9:80").encode().into();
+        let id = Extension::Holepunch.number();
+        for port in 81..130 {
+            let payload = connect(&format!("8.8.8.8:{port}")).encode().into();
             world.inject(seed, one, &[Message::Extended { id, payload }]);
             world.run_for(Duration::from_millis(10));
         }
         assert!(meetings(&world, one).len() <= usize::from(INTRODUCTIONS_MAX) + 2);
+    }
+
+    #[test]
+    fn relays_cannot_have_us_knock_at_one_door_again_and_again() {
+        let (mut world, seed, [one, _]) = three();
+        let other = world.seed();
+        world.hosts[other].is_mute = true;
+        world.connect(one, other);
+        world.run(1);
+        let connect = HolepunchMessage::Connect("8.8.8.8:80".parse().expect("valid"));
+        for _ in 0..10 {
+            send(&mut world, seed, one, connect);
+            send(&mut world, other, one, connect);
+        }
+        assert_eq!(meetings(&world, one).len(), 1);
+        world.run(30);
+        send(&mut world, other, one, connect);
+        assert_eq!(meetings(&world, one).len(), 2);
+    }
+
+    #[test]
+    fn no_more_is_remembered_of_meetings_than_there_is_room_for() {
+        let mut lately = Lately::new(MET_EVERY);
+        let now = crate::swarm::tests::epoch();
+        let addr = |port| SocketAddr::from(([8, 8, 8, 8], port));
+        let mut meet = |now, port| {
+            lately.may_add(now, addr(port)) && {
+                lately.add(now, addr(port));
+                true
+            }
+        };
+        assert_eq!((1..=1000).filter(|&port| meet(now, port)).count(), LATELY_MAX);
+        assert!(meet(now + MET_EVERY, 1));
     }
 }

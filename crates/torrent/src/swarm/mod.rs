@@ -16,10 +16,13 @@
 //!   others; `dispute`: from others, to find the wrong blocks of a wrong piece.
 //! - `piece_picker` and its `buckets`: what is wanted and how common it is. [`Offer`]: what of it one
 //!   peer has. [`Selector`]: which of that to take.
-//! - [`Choker`], [`PeerList`], [`SmartBan`]: the policies, each by itself.
+//! - [`Choker`], [`PeerList`], [`SmartBan`]: the policies, each by itself. `known_peer`: an entry of the list;
+//!   `room`: who gives way to another.
+//! - [`SwarmConfig`] goes in, [`Output`] comes out, `status` is for people.
 
 mod buckets;
 mod choker;
+mod config;
 mod dispute;
 mod download;
 mod early;
@@ -28,12 +31,14 @@ mod extensions;
 mod greeting;
 mod hashes;
 mod holepunch;
+mod known_peer;
 mod leaves;
 mod messages;
 mod metadata;
 mod metadata_copy;
 mod metadata_fetch;
 mod offer;
+mod output;
 mod pause;
 mod peer;
 mod peer_list;
@@ -42,8 +47,10 @@ mod piece_picker;
 mod pipeline;
 mod priority;
 mod requests;
+mod room;
 mod selector;
 mod smart_ban;
+mod status;
 mod super_seeding;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -53,19 +60,19 @@ mod web_seeds;
 #[cfg(test)]
 mod world;
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 pub use choker::{Candidate, Choker, ChokingTimers, Role, SeedingPolicy, Slots};
+pub use config::{Refused, SwarmConfig};
 pub use download::{Verdict, VerifyJob};
+pub use known_peer::{Ending, Source};
 pub use offer::{Offer, OfferedPiece};
+pub use output::Output;
 pub use peer::{Direction, NewPeer, PeerStatus};
-pub use peer_list::{Ending, PeerList, Source};
+pub use peer_list::PeerList;
 pub use priority::canonical_priority;
 pub use selector::{PieceSelector, Selector, SelectorKind};
 pub use smart_ban::{BlockOrigin, SmartBan};
@@ -75,9 +82,10 @@ pub use web_seeds::{WebRun, WebSeedKey};
 use crate::metainfo::FileLayout;
 use crate::rate::RateMeter;
 use crate::wire::Message;
-use crate::{Bitfield, Block, InfoHash, PeerId, PieceIndex, Rng};
+use crate::{Bitfield, InfoHash, PieceIndex, Rng};
 use download::OpenPiece;
 use hashes::Hashes;
+use holepunch::Lately;
 use metadata::Metadata;
 use peer::Peer;
 use piece_picker::PiecePicker;
@@ -86,107 +94,6 @@ use web_seeds::OpenRun;
 /// One connected peer of one swarm. Never used again for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerKey(pub u32);
-
-/// What the caller must do next.
-#[derive(Debug)]
-pub enum Output {
-    /// Send these bytes to the peer.
-    Send {
-        /// To whom.
-        peer: PeerKey,
-        /// Whole messages.
-        bytes: Bytes,
-    },
-    /// Send a block to the peer: the head of the message, then the data.
-    SendBlock {
-        /// To whom.
-        peer: PeerKey,
-        /// The message up to the data.
-        head: [u8; 13],
-        /// The data.
-        data: Bytes,
-    },
-    /// Hash these blocks, and write them if they match; then [`Swarm::handle_verdict`].
-    Verify(VerifyJob),
-    /// Write these blocks although their piece is not whole yet: memory is short.
-    Store(VerifyJob),
-    /// A piece is ours now.
-    PieceVerified(PieceIndex),
-    /// A piece came and its hash is wrong; it will be asked for again.
-    PieceFailed(PieceIndex),
-    /// End the connection; then [`Swarm::remove_peer`].
-    Close {
-        /// Which.
-        peer: PeerKey,
-        /// Why, in words.
-        reason: &'static str,
-    },
-    /// Everyone at this address sent data that was proven wrong; its connections are being closed.
-    Banned(IpAddr),
-    /// A web seed sent data that was proven wrong: ask it no more.
-    WebSeedLied(WebSeedKey),
-    /// All that is wanted is here.
-    Completed,
-    /// The hashes of all pieces have come from peers: those of [`Swarm::set_hashes`] are whole.
-    HashesKnown,
-    /// The hashes of these pieces have come, and they may be on disk already ([`Swarm::hold`]): look, and say of each
-    /// by [`Swarm::handle_rechecked`].
-    Recheck(Vec<PieceIndex>),
-    /// A peer asks about the blocks of these pieces: read them, then [`Swarm::handle_block_hashes`].
-    HashBlocks(Vec<PieceIndex>),
-    /// The info dictionary has come from peers, whole and right; then [`Swarm::learn`].
-    Metadata(Bytes),
-    /// Addresses have come: somebody may be dialled.
-    Found,
-    /// A peer introduces us to another, which dials us now: dial it, by uTP.
-    Rendezvous(SocketAddr),
-    /// A peer says at which address it sees us.
-    SeenAs {
-        /// Where the peer is.
-        by: IpAddr,
-        /// What it says.
-        ours: IpAddr,
-    },
-    /// A peer says that it has a node of the DHT, at its address and this port.
-    DhtNode(SocketAddr),
-}
-
-/// Why a peer was not taken in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// It is ourselves.
-    #[error("connected to ourselves")]
-    Ourselves,
-    /// We are connected already.
-    #[error("already connected")]
-    Duplicate,
-    /// It sent bad data before.
-    #[error("banned")]
-    Banned,
-}
-
-/// What a swarm may be told at birth.
-#[derive(Clone, Debug)]
-pub struct SwarmConfig {
-    /// The name we go by.
-    pub peer_id: PeerId,
-    /// The port we listen on, told to peers; `None` if we do not.
-    pub port: Option<u16>,
-    /// Our client's name, told to peers. Empty, peers are told neither that nor what address they have.
-    pub client: String,
-    /// How many peers to serve at once.
-    pub slots: Slots,
-    /// Whom to serve when all is here.
-    pub seeding: SeedingPolicy,
-    /// When it is decided who is served.
-    pub choking: ChokingTimers,
-    /// Tell peers of each other and hear of others from them (BEP 11), and help them to meet (BEP 55).
-    pub exchange: bool,
-    /// Peers are found by trackers only (BEP 27): nothing is exchanged, and what comes from elsewhere is not taken.
-    pub is_private: bool,
-    /// The UDP port of our node of the DHT, for peers that have one; `None` if we have none, or the torrent is private.
-    pub dht_port: Option<u16>,
-}
 
 /// One torrent's dealings with its peers.
 #[derive(Debug)]
@@ -213,8 +120,14 @@ pub struct Swarm {
     /// Counts the changes in who is here and where: peers are told of each other when it has changed.
     peer_changes: u64,
     exchange_rng: Rng,
-    /// Those whom we have asked to be introduced to, and when.
-    sought: Vec<(Instant, SocketAddr)>,
+    /// Those whom we have asked to be introduced to.
+    sought: Lately,
+    /// Those whom relays have had us dial.
+    met: Lately,
+    /// When peers gave way to others, or nobody had to.
+    turned_over_at: Instant,
+    /// When the patience with peers grows back by another second's worth.
+    patience_at: Instant,
     /// Bytes of blocks in memory: received, not yet on disk.
     held_len: u64,
     tick_at: Instant,
@@ -275,7 +188,10 @@ impl Swarm {
             supply: 0,
             peer_changes: 0,
             exchange_rng: fork(),
-            sought: Vec::new(),
+            sought: Lately::new(holepunch::SOUGHT_EVERY),
+            met: Lately::new(holepunch::MET_EVERY),
+            turned_over_at: now,
+            patience_at: now,
             held_len: 0,
             tick_at: now,
             is_completed,
@@ -301,7 +217,7 @@ impl Swarm {
         if new.peer_id == self.config.peer_id {
             // Who came to us did so from a port that nobody listens on.
             if new.direction == Direction::Outgoing {
-                self.known.remember_self(new.addr);
+                self.known.remember_self(now, new.addr);
             }
             return Err(Refused::Ourselves);
         }
@@ -331,21 +247,24 @@ impl Swarm {
         Ok(key)
     }
 
-    /// The connection to a peer has ended, whoever ended it.
-    pub fn remove_peer(&mut self, key: PeerKey) {
+    /// The connection to a peer has ended, whoever ended it. Returns where it listens, if it came to us and has said
+    /// so.
+    pub fn remove_peer(&mut self, key: PeerKey) -> Option<SocketAddr> {
         self.forget_hash_requests(key);
-        let Some(mut peer) = self.peers.remove(&key) else { return };
+        let mut peer = self.peers.remove(&key)?;
         self.metadata_peer_gone(key);
         self.picker.remove_peer(&peer.bits);
         for asked in std::mem::take(&mut peer.asked) {
             self.release(key, asked);
         }
         self.disown(key);
-        if let Some(contact) = peer.contact_of_incoming() {
+        let contact = peer.contact_of_incoming();
+        if let Some(contact) = contact {
             self.known.left(contact);
         }
         self.peer_changes += 1;
         self.rest_if_alone();
+        contact
     }
 
     /// Whether a connection is replaced by another to the same peer. Two that dial each other at once have two, and both
@@ -435,6 +354,7 @@ impl Swarm {
         self.was_endgame = is_endgame;
         self.tick_at = now + if is_endgame { ENDGAME_TICK } else { TICK };
         self.tick_metadata(now);
+        self.restore_patience(now);
         self.tick_disputes(now);
         self.tick_leaves(now);
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
@@ -447,10 +367,20 @@ impl Swarm {
         }
     }
 
+    /// Peers may send as much again as in a second, however often we look in the end game.
+    fn restore_patience(&mut self, now: Instant) {
+        if now < self.patience_at {
+            return;
+        }
+        self.patience_at = now + TICK;
+        for peer in self.peers.values_mut() {
+            peer.restore_patience();
+            peer.restore_introductions();
+        }
+    }
+
     fn tick_peer(&mut self, now: Instant, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
-        peer.restore_patience();
-        peer.restore_introductions();
         if now.saturating_duration_since(peer.received_at) >= IDLE_AFTER {
             self.outputs.push_back(Output::Close { peer: key, reason: "silent for three minutes" });
             return;
@@ -499,113 +429,6 @@ impl Swarm {
         }
     }
 
-    /// Which pieces are ours.
-    pub const fn have(&self) -> &Bitfield {
-        self.picker.have()
-    }
-
-    /// Where the pieces lie.
-    pub const fn layout(&self) -> &Arc<FileLayout> {
-        &self.layout
-    }
-
-    /// Whether all that is wanted is here.
-    pub const fn is_completed(&self) -> bool {
-        self.is_completed
-    }
-
-    /// How many pieces are wanted and not here.
-    pub fn wanted_missing(&self) -> u32 {
-        self.picker.wanted_missing()
-    }
-
-    /// How many peers are connected.
-    pub fn peer_count(&self) -> usize {
-        self.peers.len()
-    }
-
-    /// How many of them have everything.
-    pub fn seed_count(&self) -> usize {
-        self.peers.values().filter(|peer| peer.is_seed()).count()
-    }
-
-    /// Every connected peer, for people to look at.
-    pub fn peers(&self, now: Instant) -> impl Iterator<Item = (PeerKey, PeerStatus)> {
-        self.peers.iter().map(move |(&key, peer)| (key, self.status_of(now, key, peer)))
-    }
-
-    /// One connected peer.
-    pub fn peer_status(&self, now: Instant, key: PeerKey) -> Option<PeerStatus> {
-        self.peers.get(&key).map(|peer| self.status_of(now, key, peer))
-    }
-
-    /// The peer that gives way first when there is no room, if there is one that may: of those connected for a
-    /// minute where neither wants anything of the other, and then of those with whom no block has gone either
-    /// way for five minutes, the one that ranks lowest, and the oldest of equals.
-    pub fn least_useful(&self, now: Instant) -> Option<PeerKey> {
-        let since = |at: Instant| now.saturating_duration_since(at);
-        let is_useless = |peer: &Peer| {
-            let wants_nothing = !peer.am_interested && !peer.peer_interested;
-            if wants_nothing && since(peer.connected_at) >= USELESS_AFTER {
-                return Some(true);
-            }
-            // What a pause holds up is nobody's fault.
-            (since(peer.payload_at) >= UNUSED_AFTER && !self.is_paused).then_some(false)
-        };
-        let rank = |peer: &Peer| Reverse(self.known.rank(peer.contact().unwrap_or(peer.addr)));
-        let candidates =
-            self.peers.iter().filter_map(|(&key, peer)| Some((key, peer, is_useless(peer)?)));
-        let first = candidates
-            .min_by_key(|(_, peer, is_useless)| (!is_useless, rank(peer), peer.connected_at));
-        first.map(|(key, ..)| key)
-    }
-
-    /// Which pieces a connected peer has.
-    pub fn peer_bitfield(&self, key: PeerKey) -> Option<&Bitfield> {
-        self.peers.get(&key).map(|peer| &peer.bits)
-    }
-
-    /// The blocks that a connected peer was asked for and has not sent, in the order asked.
-    pub fn peer_requests(&self, key: PeerKey) -> impl Iterator<Item = Block> {
-        self.peers.get(&key).into_iter().flat_map(|peer| peer.asked.iter().map(|asked| asked.block))
-    }
-
-    fn status_of(&self, now: Instant, key: PeerKey, peer: &Peer) -> PeerStatus {
-        let source = self.known.source(peer.addr).unwrap_or(Source::Incoming);
-        let is_optimistic = !peer.am_choking && self.choker.optimistic() == Some(key);
-        peer.status(now, source, is_optimistic)
-    }
-
-    /// Payload received, in bytes per second.
-    pub fn download_rate(&self, now: Instant) -> u64 {
-        self.down.bytes_per_second(now)
-    }
-
-    /// Payload sent, in bytes per second.
-    pub fn upload_rate(&self, now: Instant) -> u64 {
-        self.up.bytes_per_second(now)
-    }
-
-    /// Payload received since birth that was asked for, in bytes, good or bad.
-    pub const fn downloaded(&self) -> u64 {
-        self.downloaded
-    }
-
-    /// Payload sent since birth, in bytes.
-    pub const fn uploaded(&self) -> u64 {
-        self.uploaded
-    }
-
-    /// Payload received twice, never asked for, or of pieces that failed, in bytes.
-    pub const fn wasted(&self) -> u64 {
-        self.wasted
-    }
-
-    /// Bytes of blocks in memory: received, not yet on disk.
-    pub const fn held_len(&self) -> u64 {
-        self.held_len
-    }
-
     /// The limit on uploading, if there is one: fewer peers are served if it is low.
     pub const fn set_upload_capacity(&mut self, bytes_per_second: Option<u64>) {
         self.upload_capacity = bytes_per_second;
@@ -636,9 +459,5 @@ const TICK: Duration = Duration::from_secs(1);
 const ENDGAME_TICK: Duration = Duration::from_millis(100);
 /// Two connections of the same peer that came within so long were dialled at once.
 const AT_ONCE: Duration = Duration::from_secs(5);
-/// No peer is called useless before it has had so long to say what it has.
-const USELESS_AFTER: Duration = Duration::from_secs(60);
-/// No peer is called of little use before nothing has come or gone for so long.
-const UNUSED_AFTER: Duration = Duration::from_secs(300);
 const IDLE_AFTER: Duration = Duration::from_secs(180);
 const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(100);

@@ -25,6 +25,8 @@ impl Swarm {
                 self.stop_serving(key);
             }
         } else {
+            // Nobody is judged by what did not move meanwhile.
+            self.turned_over_at = now;
             self.rechoke(now);
             self.ask_for_metadata(now);
             keys.into_iter().for_each(|key| self.fill(now, key));

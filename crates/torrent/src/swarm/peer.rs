@@ -176,6 +176,8 @@ pub(super) struct Peer {
     pub(super) up: RateMeter,
     pub(super) downloaded: u64,
     pub(super) uploaded: u64,
+    /// Of both, what there was when peers last gave way to others.
+    pub(super) moved: (u64, u64),
     pub(super) unrequested: u32,
     /// Control messages that it may still send in this tick.
     pub(super) patience: u32,
@@ -231,6 +233,7 @@ impl Peer {
             up: RateMeter::new(now),
             downloaded: 0,
             uploaded: 0,
+            moved: (0, 0),
             unrequested: 0,
             patience: PATIENCE,
             hashes: HashDealings::new(now),
@@ -296,7 +299,8 @@ impl Peer {
     }
 
     pub(super) fn is_upload_only(&self) -> bool {
-        self.is_seed() || self.extended.as_ref().is_some_and(|extended| extended.upload_only)
+        let says_so = self.extended.as_ref().and_then(|extended| extended.upload_only);
+        self.is_seed() || says_so == Some(true)
     }
 
     /// Silent although blocks are due?

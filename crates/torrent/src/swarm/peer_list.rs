@@ -5,13 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::canonical_priority;
+use super::known_peer::{Ending, KnownPeer, Source, State, canonical, is_dialable};
 use crate::wire::PeerFlags;
 use crate::{Reach, Rng};
 
 /// The addresses that a torrent knows.
 #[derive(Clone, Debug)]
 pub struct PeerList {
-    known: BTreeMap<SocketAddr, Known>,
+    known: BTreeMap<SocketAddr, KnownPeer>,
     /// Only trackers are asked for peers of a private torrent (BEP 27): what others say is not taken.
     is_private: bool,
     /// We download nothing, so those that do not either are not dialled.
@@ -21,68 +22,8 @@ pub struct PeerList {
     /// Where those listen who came to us: they need not be dialled.
     came: BTreeSet<SocketAddr>,
     banned: BTreeSet<IpAddr>,
-    ourselves: BTreeSet<SocketAddr>,
     max: usize,
     rng: Rng,
-}
-
-/// Who told us of an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
-    /// A person: tried first, and never pushed out.
-    Manual,
-    /// The magnet link that named the torrent.
-    Magnet,
-    /// An earlier run.
-    Resume,
-    /// Somebody in the local network (BEP 14).
-    Lsd,
-    /// A tracker.
-    Tracker,
-    /// Another peer (BEP 11).
-    Exchange,
-    /// The distributed hash table (BEP 5).
-    Dht,
-    /// It came to us.
-    Incoming,
-}
-
-/// How a connection ended, as far as it matters for the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// In order: it may be dialled again soon, if there is reason to.
-    Useful,
-    /// In order, and there is nothing that either could give the other.
-    NoUse,
-    /// We hung up, for no reason that has to do with it: it may be dialled again at once.
-    Ours,
-    /// It went away.
-    Refused,
-    /// It broke the protocol.
-    Fault,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Known {
-    source: Source,
-    state: State,
-    /// Attempts in a row that led to nothing.
-    failures: u8,
-    /// The roads that led nowhere in this attempt, a bit each.
-    tried: u8,
-    /// The road that led there last.
-    good: u8,
-    /// What other peers say of it.
-    flags: PeerFlags,
-    /// Breaks a tie, by the order of BEP 40 if our own address is known, else at random. The lowest goes first.
-    rank: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Idle { not_before: Option<Instant> },
-    Dialing,
-    Connected,
 }
 
 impl PeerList {
@@ -95,7 +36,6 @@ impl PeerList {
             ours: Vec::new(),
             came: BTreeSet::new(),
             banned: BTreeSet::new(),
-            ourselves: BTreeSet::new(),
             max,
             rng,
         }
@@ -106,7 +46,6 @@ impl PeerList {
         let addr = canonical(addr);
         if !is_dialable(addr)
             || self.banned.contains(&addr.ip())
-            || self.ourselves.contains(&addr)
             || (self.is_private && source.is_gossip())
         {
             return false;
@@ -128,19 +67,8 @@ impl PeerList {
         if from_host >= ports_max || !self.make_room(source) {
             return false;
         }
-        let state = State::Idle { not_before: None };
-        self.known.insert(
-            addr,
-            Known {
-                source,
-                state,
-                failures: 0,
-                tried: 0,
-                good: 0,
-                flags: PeerFlags::default(),
-                rank: rank(&self.ours, addr).unwrap_or_else(|| self.rng.u32()),
-            },
-        );
+        let rank = rank(&self.ours, addr).unwrap_or_else(|| self.rng.u32());
+        self.known.insert(addr, KnownPeer::new(source, rank));
         true
     }
 
@@ -195,7 +123,7 @@ impl PeerList {
 
     /// The most promising address to dial now. Say [`dialing`](Self::dialing) if it is.
     pub fn next_to_dial(&self, now: Instant) -> Option<SocketAddr> {
-        let may_dial = |addr: &SocketAddr, known: &Known| {
+        let may_dial = |addr: &SocketAddr, known: &KnownPeer| {
             self.dial_at(addr, known).is_some_and(|at| at.is_none_or(|at| now >= at))
         };
         let candidates = self.known.iter().filter(|(addr, known)| may_dial(addr, known));
@@ -205,19 +133,22 @@ impl PeerList {
     }
 
     /// When an address may be dialled, if ever; `Some(None)` is at any time.
-    fn dial_at(&self, addr: &SocketAddr, known: &Known) -> Option<Option<Instant>> {
+    fn dial_at(&self, addr: &SocketAddr, known: &KnownPeer) -> Option<Option<Instant>> {
         let is_pointless = known.source == Source::Incoming
             || self.came.contains(addr)
-            || (self.avoids_seeds && known.flags.contains(PeerFlags::SEED));
+            // It takes one liar to say it of everybody, so it is believed only of those that we know from such talk.
+            || (self.avoids_seeds
+                && known.source == Source::Exchange
+                && known.flags.contains(PeerFlags::SEED));
         match known.state {
-            State::Idle { not_before } if !is_pointless => Some(not_before),
+            State::Idle { not_before } if !is_pointless => Some(not_before.max(known.is_us_until)),
             State::Idle { .. } | State::Dialing | State::Connected => None,
         }
     }
 
     /// When the first address may be dialled again; `now` if one may be at once.
     pub fn next_dial_at(&self, now: Instant) -> Option<Instant> {
-        let wait = |(addr, known): (&SocketAddr, &Known)| {
+        let wait = |(addr, known): (&SocketAddr, &KnownPeer)| {
             self.dial_at(addr, known).map(|at| at.map_or(now, |at| at.max(now)))
         };
         self.known.iter().filter_map(wait).min()
@@ -226,6 +157,9 @@ impl PeerList {
     /// An address is being dialled.
     pub fn dialing(&mut self, addr: SocketAddr) {
         self.set_state(addr, State::Dialing);
+        if let Some(known) = self.known.get_mut(&canonical(addr)) {
+            known.is_us_until = None;
+        }
     }
 
     /// A peer at this address has shaken hands, whoever dialled.
@@ -271,13 +205,8 @@ impl PeerList {
 
     /// Dialling led to nothing, on any road.
     pub fn failed(&mut self, now: Instant, addr: SocketAddr) {
-        let jitter = 1.0 + self.rng.below(256) as f64 / 1024.0;
         if let Some(known) = self.known.get_mut(&canonical(addr)) {
-            known.failures = known.failures.saturating_add(1);
-            known.tried = 0;
-            let doublings = u32::from(known.failures - 1).min(DOUBLINGS_MAX);
-            let wait = (BACKOFF_FIRST * 2_u32.pow(doublings)).min(BACKOFF_MAX).mul_f64(jitter);
-            known.state = State::Idle { not_before: Some(now + wait) };
+            known.failed(now, &mut self.rng);
         }
     }
 
@@ -285,28 +214,22 @@ impl PeerList {
     pub fn disconnected(&mut self, now: Instant, addr: SocketAddr, ending: Ending) {
         // A peer that came to us did so from a port that nobody listens on: not worth remembering.
         let addr = canonical(addr);
-        if self.known.get(&addr).is_some_and(|known| known.source == Source::Incoming) {
+        let Some(known) = self.known.get_mut(&addr) else { return };
+        if known.source == Source::Incoming {
             self.known.remove(&addr);
-            return;
+        } else {
+            known.disconnected(now, ending, &mut self.rng);
         }
-        match ending {
-            Ending::Ours => self.set_state(addr, State::Idle { not_before: None }),
-            Ending::Useful | Ending::NoUse | Ending::Refused => {
-                let wait = match ending {
-                    Ending::NoUse => BACKOFF_MAX,
-                    Ending::Useful => BACKOFF_MAX / 60,
-                    Ending::Ours | Ending::Refused | Ending::Fault => BACKOFF_FIRST,
-                };
-                if let Some(known) = self.known.get_mut(&addr) {
-                    known.failures = 0;
-                    known.state = State::Idle { not_before: Some(now + wait) };
-                }
-            }
-            Ending::Fault => {
-                for _ in 0..FAULT_FAILURES {
-                    self.failed(now, addr);
-                }
-            }
+    }
+
+    /// A peer that came to us has gone, and it listens at this address. Whom we have no use for, or let go, is not
+    /// dialled there right away.
+    pub fn came_and_went(&mut self, now: Instant, addr: SocketAddr, ending: Ending) {
+        if let Some(known) = self.known.get_mut(&canonical(addr))
+            && let State::Idle { not_before } = &mut known.state
+            && let (Ending::NoUse | Ending::GaveWay, Some(wait)) = (ending, ending.wait())
+        {
+            *not_before = (*not_before).max(Some(now + wait));
         }
     }
 
@@ -325,19 +248,18 @@ impl PeerList {
         self.banned.contains(&ip.to_canonical())
     }
 
-    /// The address turned out to be our own.
-    pub fn remember_self(&mut self, addr: SocketAddr) {
-        let addr = canonical(addr);
-        self.known.remove(&addr);
-        if self.ourselves.len() < OURSELVES_MAX {
-            self.ourselves.insert(addr);
+    /// The address turned out to be our own, for now: it is not dialled for an hour.
+    pub fn remember_self(&mut self, now: Instant, addr: SocketAddr) {
+        if let Some(known) = self.known.get_mut(&canonical(addr)) {
+            known.is_us_until = Some(now + OURSELVES_FOR);
         }
     }
 
-    /// Whether an address has turned out to be our own.
+    /// Whether an address has turned out to be our own, the last time that it was dialled.
     pub fn is_self(&self, addr: SocketAddr) -> bool {
         let addr = canonical(addr);
-        self.ourselves.contains(&addr) || self.ours.contains(&addr)
+        let known = self.known.get(&addr);
+        self.ours.contains(&addr) || known.is_some_and(|known| known.is_us_until.is_some())
     }
 
     /// Everyone gets another chance at once, as after a pause.
@@ -349,20 +271,21 @@ impl PeerList {
         }
     }
 
-    /// How many addresses are known.
+    /// How many addresses are known, our own not counted.
     pub fn len(&self) -> usize {
-        self.known.len()
+        self.known.values().filter(|known| known.is_us_until.is_none()).count()
     }
 
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
-        self.known.is_empty()
+        self.known.values().all(|known| known.is_us_until.is_some())
     }
 
-    /// Addresses worth remembering for the next run, those that failed last.
-    pub fn iter(&self) -> impl Iterator<Item = SocketAddr> {
-        let mut addrs: Vec<(&SocketAddr, &Known)> =
-            self.known.iter().filter(|(_, known)| known.source != Source::Incoming).collect();
+    /// Addresses worth remembering for the next run, those that failed last: where somebody answered, in this run or
+    /// the one before, and what a person named. The rest is hearsay, and can be heard again.
+    pub fn proven(&self) -> impl Iterator<Item = SocketAddr> {
+        let mut addrs: Vec<(&SocketAddr, &KnownPeer)> =
+            self.known.iter().filter(|(_, known)| known.is_proven()).collect();
         addrs.sort_by_key(|(_, known)| (known.failures, known.source));
         addrs.into_iter().map(|(&addr, _)| addr)
     }
@@ -385,7 +308,7 @@ impl PeerList {
         if !is_full && !is_flood {
             return true;
         }
-        let may_go = |known: &Known| {
+        let may_go = |known: &KnownPeer| {
             matches!(known.state, State::Idle { .. })
                 && known.source != Source::Manual
                 && (!source.is_gossip() || known.source.is_gossip())
@@ -398,48 +321,16 @@ impl PeerList {
     }
 }
 
-impl Source {
-    /// Whether anybody at all may say such a thing, and nobody vouches for it.
-    const fn is_gossip(self) -> bool {
-        match self {
-            Self::Exchange | Self::Dht | Self::Lsd => true,
-            Self::Manual | Self::Magnet | Self::Resume | Self::Tracker | Self::Incoming => false,
-        }
-    }
-}
-
 /// The lowest for the highest priority, if we know the address of ours that it goes by.
 fn rank(ours: &[SocketAddr], addr: SocketAddr) -> Option<u32> {
     ours.iter().find_map(|ours| canonical_priority(*ours, addr)).map(|priority| !priority)
 }
 
-/// An IPv4 address is the same one inside IPv6.
-pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
-    match addr.ip().to_canonical() {
-        IpAddr::V4(ip) => SocketAddr::from((ip, addr.port())),
-        // A link-local address is nothing without its scope.
-        IpAddr::V6(_) => addr,
-    }
-}
-
-fn is_dialable(addr: SocketAddr) -> bool {
-    let is_nobody = match addr.ip() {
-        IpAddr::V4(ip) => ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast(),
-        IpAddr::V6(ip) => ip.is_unspecified() || ip.is_multicast(),
-    };
-    addr.port() != 0 && !is_nobody
-}
-
 const PORTS_PER_HOST_MAX: usize = 64;
 /// Of those that only peers and the DHT tell us of.
 const PORTS_BY_GOSSIP_MAX: usize = 8;
-const BACKOFF_FIRST: Duration = Duration::from_secs(5);
-const BACKOFF_MAX: Duration = Duration::from_secs(3600);
-const DOUBLINGS_MAX: u32 = 10;
-/// A broken protocol counts as so many failures.
-const FAULT_FAILURES: u32 = 5;
 const BANS_MAX: usize = 10_000;
-const OURSELVES_MAX: usize = 64;
+const OURSELVES_FOR: Duration = Duration::from_secs(3600);
 
 #[cfg(test)]
 mod tests {
@@ -465,7 +356,7 @@ mod tests {
         list.failed(now, addr(2, 1));
         list.dialing(addr(1, 1));
         assert_eq!(list.next_to_dial(now), None);
-        assert_eq!(list.next_to_dial(now + BACKOFF_FIRST * 2), Some(addr(2, 1)));
+        assert_eq!(list.next_to_dial(now + Duration::from_secs(10)), Some(addr(2, 1)));
     }
 
     #[test]
@@ -485,7 +376,7 @@ mod tests {
         assert!(waits[11] <= 3600 * 5 / 4 + 1, "{waits:?}");
         list.connected(addr(1, 1));
         list.disconnected(now, addr(1, 1), Ending::Refused);
-        assert_eq!(list.next_to_dial(now + BACKOFF_FIRST), Some(addr(1, 1)));
+        assert_eq!(list.next_to_dial(now + Duration::from_secs(5)), Some(addr(1, 1)));
     }
 
     #[test]
@@ -496,10 +387,70 @@ mod tests {
         }
         list.connected(addr(1, 1));
         list.ban(addr(2, 1).ip());
-        list.remember_self(addr(3, 1));
+        list.remember_self(now, addr(3, 1));
+        list.road_failed(addr(3, 1), 1);
         assert_eq!(list.next_to_dial(now), None);
         assert!(!list.add(addr(2, 9), Source::Tracker) && !list.add(addr(3, 1), Source::Tracker));
         assert!(list.is_banned("::ffff:10.0.0.2".parse().expect("valid")));
+    }
+
+    #[test]
+    fn where_we_met_ourselves_somebody_else_may_be_an_hour_later() {
+        let (mut list, now) = (list(10), epoch());
+        list.add(addr(3, 1), Source::Manual);
+        list.dialing(addr(3, 1));
+        list.remember_self(now, addr(3, 1));
+        list.failed(now, addr(3, 1));
+        assert!(list.is_self(addr(3, 1)));
+        assert_eq!((list.is_empty(), list.len()), (true, 0), "we are no peer of ours");
+        let later = now + OURSELVES_FOR;
+        assert_eq!(list.next_to_dial(later - Duration::from_secs(1)), None);
+        assert_eq!(list.next_dial_at(now), Some(later));
+        assert_eq!(list.next_to_dial(later), Some(addr(3, 1)));
+        list.dialing(addr(3, 1));
+        list.connected(addr(3, 1));
+        assert!(!list.is_self(addr(3, 1)));
+    }
+
+    #[test]
+    fn whoever_gave_way_comes_after_those_never_tried() {
+        let (mut list, now) = (list(10), epoch());
+        let half_an_hour = Duration::from_secs(1800);
+        list.add(addr(1, 1), Source::Manual);
+        list.connected(addr(1, 1));
+        list.disconnected(now, addr(1, 1), Ending::GaveWay);
+        list.add(addr(2, 1), Source::Dht);
+        let later = now + half_an_hour - Duration::from_secs(1);
+        assert_eq!(list.next_to_dial(later), Some(addr(2, 1)));
+        list.dialing(addr(2, 1));
+        assert_eq!(list.next_to_dial(later), None);
+        assert_eq!(list.next_to_dial(now + half_an_hour), Some(addr(1, 1)));
+    }
+
+    #[test]
+    fn only_where_somebody_answered_is_remembered_and_what_a_person_named() {
+        let (mut list, now) = (list(100), epoch());
+        for (host, source) in [
+            (1, Source::Tracker),
+            (2, Source::Exchange),
+            (3, Source::Dht),
+            (4, Source::Manual),
+            (5, Source::Resume),
+            (6, Source::Resume),
+        ] {
+            list.add(addr(host, 1), source);
+        }
+        for answered in [2, 6] {
+            list.connected(addr(answered, 1));
+            list.road_was_good(addr(answered, 1), 1);
+        }
+        list.connected(addr(7, 1));
+        let proven = |list: &PeerList| list.proven().collect::<BTreeSet<_>>();
+        assert_eq!(proven(&list), [2, 4, 5, 6].map(|host| addr(host, 1)).into());
+        for host in [4, 5, 6] {
+            (0..10).for_each(|_| list.failed(now, addr(host, 1)));
+        }
+        assert_eq!(proven(&list), [2, 4, 6].map(|host| addr(host, 1)).into());
     }
 
     #[test]
@@ -527,7 +478,7 @@ mod tests {
         }
         (2..=255).for_each(|host| _ = list.add(far(host, 1), Source::Dht));
         let of_trackers =
-            list.iter().filter(|addr| addr.port() == 1 && addr.ip().to_string().starts_with("10."));
+            (1..=40).filter(|&host| list.source(addr(host, 1)) == Some(Source::Tracker));
         assert_eq!((of_trackers.count(), list.len()), (40, 90));
         assert!((41..=60).all(|host| list.add(addr(host, 1), Source::Tracker)));
         assert_eq!(list.len(), 100);
@@ -562,6 +513,20 @@ mod tests {
     }
 
     #[test]
+    fn whoever_came_and_gave_way_is_not_dialled_at_once_where_it_listens() {
+        let (mut list, now) = (list(100), epoch());
+        list.add(addr(1, 1), Source::Tracker);
+        list.came_and_went(now, addr(1, 1), Ending::Refused);
+        assert_eq!(list.next_to_dial(now), Some(addr(1, 1)));
+        list.came_and_went(now, addr(1, 1), Ending::GaveWay);
+        assert_eq!(list.next_to_dial(now), None);
+        assert_eq!(list.next_dial_at(now), Some(now + Duration::from_secs(1800)));
+        list.dialing(addr(1, 1));
+        list.came_and_went(now, addr(1, 1), Ending::Ours);
+        assert_eq!(list.next_to_dial(now), None, "it is being dialled");
+    }
+
+    #[test]
     fn a_seed_does_not_dial_seeds() {
         let (mut list, now) = (list(100), epoch());
         list.add_exchanged(addr(1, 1), PeerFlags::SEED | PeerFlags::UTP);
@@ -570,6 +535,19 @@ mod tests {
         assert_eq!((list.next_to_dial(now), list.next_dial_at(now)), (None, None));
         list.avoid_seeds(false);
         assert_eq!((list.next_to_dial(now), list.next_dial_at(now)), (Some(addr(1, 1)), Some(now)));
+    }
+
+    #[test]
+    fn a_peer_that_calls_everybody_a_seed_keeps_a_seed_from_no_address_that_others_vouch_for() {
+        let (mut list, now) = (list(100), epoch());
+        list.avoid_seeds(true);
+        list.add(addr(1, 1), Source::Tracker);
+        list.add_exchanged(addr(1, 1), PeerFlags::SEED);
+        assert_eq!(list.next_to_dial(now), Some(addr(1, 1)));
+        list.add_exchanged(addr(2, 1), PeerFlags::SEED);
+        list.add(addr(2, 1), Source::Manual);
+        list.dialing(addr(1, 1));
+        assert_eq!(list.next_to_dial(now), Some(addr(2, 1)));
     }
 
     #[test]
@@ -623,7 +601,7 @@ mod tests {
         list.failed(now, addr(2, 1));
         assert!(list.add(addr(4, 1), Source::Tracker));
         assert_eq!(list.len(), 3);
-        assert!(!list.iter().any(|known| known == addr(2, 1)));
+        assert_eq!(list.source(addr(2, 1)), None);
         for host in [1, 3, 4] {
             list.connected(addr(host, 1));
         }

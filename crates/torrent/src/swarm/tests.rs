@@ -8,7 +8,7 @@ pub(crate) use super::world::epoch;
 use super::world::{World, plain};
 use super::*;
 use crate::wire::{Handshake, Reserved};
-use crate::{Block, PeerFault};
+use crate::{Block, PeerFault, PeerId};
 
 #[test]
 fn a_leech_gets_everything_from_a_seed_and_they_part() {
@@ -110,6 +110,21 @@ fn of_several_senders_only_the_liar_is_banned() {
     let banned: Vec<&String> =
         world.hosts[leech].events.iter().filter(|event| event.starts_with("banned")).collect();
     assert!(banned.iter().all(|event| *event == "banned 10.0.0.1"), "{banned:?}");
+}
+
+#[test]
+fn the_end_game_does_not_make_us_more_patient() {
+    let mut world = World::new(10_000, 16_384);
+    let (seed, leech) = (world.seed(), world.leech());
+    world.hosts[seed].is_mute = true;
+    world.connect(leech, seed);
+    world.run(1);
+    assert!(world.hosts[leech].swarm.is_endgame());
+    for _ in 0..60 {
+        world.inject(seed, leech, &vec![Message::KeepAlive; 40]);
+        world.run(1);
+    }
+    assert_eq!(world.hosts[leech].faults, [PeerFault::ControlFlood]);
 }
 
 #[test]
@@ -258,8 +273,9 @@ fn ourselves_and_twins_are_turned_away() {
         is_encrypted: false,
     };
     let (ours, theirs) = (world.hosts[a].swarm.config.peer_id, world.hosts[b].swarm.config.peer_id);
+    world.hosts[a].swarm.known.add(SocketAddr::from(([10, 9, 9, 9], 1)), Source::Tracker);
     assert_eq!(world.hosts[a].swarm.add_peer(world.now, &new(ours, 1)), Err(Refused::Ourselves));
-    assert!(!world.hosts[a].swarm.known.add(SocketAddr::from(([10, 9, 9, 9], 1)), Source::Tracker));
+    assert_eq!(world.hosts[a].swarm.known.next_to_dial(world.now), None);
     assert_eq!(world.hosts[a].swarm.add_peer(world.now, &new(theirs, 2)), Err(Refused::Duplicate));
 }
 

@@ -27,7 +27,7 @@ impl Swarm {
         let &[flag, ..] = payload else { return Err(PeerFault::MalformedMessage) };
         let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
         peer.spend_patience()?;
-        peer.extended.get_or_insert_default().upload_only = flag != 0;
+        peer.extended.get_or_insert_default().upload_only = Some(flag != 0);
         self.close_if_both_done(key);
         Ok(())
     }
@@ -113,8 +113,9 @@ mod tests {
         world.hosts[partial].is_mute = true;
         world.connect(partial, leech);
         world.run(1);
-        let plain = ExtendedHandshake::default().encode();
-        world.inject(leech, partial, &[Message::Extended { id: 0, payload: plain.into() }]);
+        let m = [(Extension::UploadOnly.name().into(), 0)].into();
+        let forgets = ExtendedHandshake { m, ..ExtendedHandshake::default() }.encode();
+        world.inject(leech, partial, &[Message::Extended { id: 0, payload: forgets.into() }]);
         world.hosts[partial].swarm.set_priorities(&[4; 4]);
         world.drain(partial);
         world.run(1);

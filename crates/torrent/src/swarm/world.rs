@@ -13,7 +13,7 @@ use super::*;
 use crate::metainfo::create::Builder;
 use crate::metainfo::{FileEntry, FileLayout, Metainfo, RelativePath};
 use crate::wire::{Inbox, MessageLimits, Reserved};
-use crate::{Block, Magnet, PeerFault};
+use crate::{Block, Magnet, PeerFault, PeerId};
 
 /// One instant for all tests to start from.
 pub(crate) fn epoch() -> Instant {

@@ -25,8 +25,8 @@ pub struct ExtendedHandshake {
     pub m: BTreeMap<Vec<u8>, u8>,
     /// The length of the info dictionary (BEP 9).
     pub metadata_size: Option<u32>,
-    /// It will download nothing more (BEP 21).
-    pub upload_only: bool,
+    /// Whether it will download nothing more (BEP 21).
+    pub upload_only: Option<bool>,
 }
 
 impl ExtendedHandshake {
@@ -48,7 +48,7 @@ impl ExtendedHandshake {
         put(b"reqq", self.reqq.map(|reqq| OwnedValue::Integer(reqq.into())));
         put(b"p", self.p.map(|p| OwnedValue::Integer(p.into())));
         put(b"metadata_size", self.metadata_size.map(|len| OwnedValue::Integer(len.into())));
-        put(b"upload_only", self.upload_only.then_some(OwnedValue::Integer(1)));
+        put(b"upload_only", self.upload_only.map(|flag| OwnedValue::Integer(flag.into())));
         let ip = self.yourip.map(|ip| match ip {
             IpAddr::V4(ip) => ip.octets().to_vec(),
             IpAddr::V6(ip) => ip.octets().to_vec(),
@@ -78,6 +78,7 @@ impl ExtendedHandshake {
             let known = m.iter().filter_map(|(name, id)| {
                 Some((name.to_vec(), u8::try_from(id.as_integer()?).ok()?))
             });
+            let known = known.filter(|(name, _)| name.len() <= NAME_LEN_MAX);
             known.take(EXTENSIONS_MAX).collect()
         });
         Ok(Self {
@@ -87,8 +88,24 @@ impl ExtendedHandshake {
             p: number(b"p").and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0),
             m: m.unwrap_or_default(),
             metadata_size: number(b"metadata_size").and_then(|len| u32::try_from(len).ok()),
-            upload_only: number(b"upload_only").is_some_and(|flag| flag != 0),
+            upload_only: number(b"upload_only").map(|flag| flag != 0),
         })
+    }
+
+    /// The speaker has said more: what a later handshake leaves out is as it was before.
+    pub fn update(&mut self, later: Self) {
+        let Self { v, reqq, yourip, p, m, metadata_size, upload_only } = later;
+        self.v = v.or_else(|| self.v.take());
+        self.reqq = reqq.or(self.reqq);
+        self.yourip = yourip.or(self.yourip);
+        self.p = p.or(self.p);
+        self.metadata_size = metadata_size.or(self.metadata_size);
+        self.upload_only = upload_only.or(self.upload_only);
+        for (name, number) in m {
+            if self.m.len() < EXTENSIONS_MAX || self.m.contains_key(&name) {
+                self.m.insert(name, number);
+            }
+        }
     }
 }
 
@@ -99,6 +116,7 @@ fn client_name(bytes: &[u8]) -> String {
 
 const ITEMS_MAX: usize = 1000;
 const EXTENSIONS_MAX: usize = 64;
+/// Of a client's name, in characters, and of an extension's, in bytes.
 const NAME_LEN_MAX: usize = 64;
 
 #[cfg(test)]
@@ -114,7 +132,7 @@ mod tests {
             p: Some(6881),
             m: BTreeMap::from([(b"ut_metadata".to_vec(), 3)]),
             metadata_size: Some(31_235),
-            upload_only: true,
+            upload_only: Some(true),
         }
     }
 
@@ -133,6 +151,38 @@ mod tests {
             Ok(ExtendedHandshake { v: Some("ab".to_owned()), ..ExtendedHandshake::default() })
         );
         assert_eq!(ExtendedHandshake::decode(b"le"), Err(PeerFault::MalformedMessage));
+    }
+
+    #[test]
+    fn what_a_later_handshake_leaves_out_is_as_before() {
+        let mut known = full();
+        known.update(ExtendedHandshake::default());
+        assert_eq!(known, full());
+        let names = |names: &[(&str, u8)]| -> BTreeMap<Vec<u8>, u8> {
+            names.iter().map(|(name, number)| (name.as_bytes().to_vec(), *number)).collect()
+        };
+        known.update(ExtendedHandshake {
+            p: Some(1),
+            m: names(&[("ut_metadata", 0), ("ut_pex", 9)]),
+            upload_only: Some(false),
+            ..ExtendedHandshake::default()
+        });
+        assert_eq!((known.p, known.upload_only, known.reqq), (Some(1), Some(false), Some(500)));
+        assert_eq!(known.m, names(&[("ut_metadata", 0), ("ut_pex", 9)]));
+    }
+
+    #[test]
+    fn extensions_named_again_and_again_take_no_more_room_than_once() {
+        let mut known = ExtendedHandshake::default();
+        for round in 0..100_u32 {
+            let many = (0..100_u32).map(|number| (format!("{round} {number}").into_bytes(), 1));
+            let long = (vec![b'x'; NAME_LEN_MAX + 1], 1);
+            let m = many.chain([long]).collect();
+            let hello = ExtendedHandshake { m, ..ExtendedHandshake::default() };
+            known.update(ExtendedHandshake::decode(&hello.encode()).expect("valid"));
+        }
+        assert_eq!(known.m.len(), EXTENSIONS_MAX);
+        assert!(known.m.keys().all(|name| name.len() <= NAME_LEN_MAX));
     }
 
     #[test]
