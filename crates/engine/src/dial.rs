@@ -292,7 +292,7 @@ impl Engine {
 
     fn way_bit(&self, id: TaskId, road: Road, name: InfoHash) -> u8 {
         let task = self.tasks.get(&id);
-        task.map_or(road.bit(), |task| way_bit(road, name, task.metainfo.info_hashes()))
+        task.map_or_else(|| road.bit(), |task| way_bit(road, name, task.metainfo.info_hashes()))
     }
 
     /// How long a peer may take to shake hands, when it took so long until the connection stood. Where another road

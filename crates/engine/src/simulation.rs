@@ -17,7 +17,7 @@ use torrent::swarm::Source;
 use torrent::{Bitfield, PieceIndex, Witness};
 
 use crate::dht::DhtConfig;
-use crate::disk::hash_files_as;
+use crate::disk::{self, hash_files_as};
 use crate::engine::Engine;
 use crate::restore;
 use crate::resume::ResumeRecord;
@@ -59,7 +59,8 @@ impl Payload {
         };
         let layout = Arc::new(builder.layout().expect("a layout"));
         let is_over = AtomicBool::new(false);
-        let hashes = hash_files_as(format, &layout, dir.path(), 1, &is_over, |_| {});
+        let check = disk::CheckOptions::default();
+        let hashes = hash_files_as(format, &layout, dir.path(), &check, &is_over, |_| {});
         let torrent = builder.finish_as(&hashes.expect("hashed")).expect("a torrent");
         Self { dir, metainfo: Metainfo::parse(&torrent).expect("valid") }
     }

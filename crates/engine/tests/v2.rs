@@ -180,7 +180,8 @@ fn a_hybrid_whose_hashes_contradict_each_other_says_so() {
         ..Builder::default()
     };
     let (root, never) = (payload.dir.path(), AtomicBool::new(false));
-    let mut hashes = hash_files_as(Format::Hybrid, &layout, root, 2, &never, |_| {}).unwrap();
+    let check = CheckOptions::default();
+    let mut hashes = hash_files_as(Format::Hybrid, &layout, root, &check, &never, |_| {}).unwrap();
     hashes.v1[5] = [1; 20];
     let metainfo = Metainfo::parse(&builder.finish_as(&hashes).unwrap()).unwrap();
     let session = session(LOCAL);

@@ -87,7 +87,7 @@ pub(crate) struct Get {
     #[arg(long)]
     pub(crate) preallocate: bool,
     /// A peer to try first. May be repeated
-    #[arg(long = "peer", value_name = "HOST:PORT")]
+    #[arg(long = "peer", value_name = "HOST:PORT", value_parser = host_port)]
     pub(crate) peers: Vec<String>,
     /// Save the torrent files of magnet links to this folder
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
@@ -162,6 +162,12 @@ pub(crate) struct Network {
     /// the first that holds counts
     #[arg(long, value_name = "HOURS", value_parser = schedule, help_heading = "Limits")]
     pub(crate) schedule: Vec<ScheduledLimits>,
+    /// Read at most so many bytes per second to check what is on disk
+    #[arg(long, value_name = "RATE", value_parser = size, allow_negative_numbers = true, help_heading = "Limits")]
+    pub(crate) check_rate: Option<u64>,
+    /// Have checks give way to other programs, for the processor and for the disk
+    #[arg(long, help_heading = "Limits")]
+    pub(crate) low_priority: bool,
     /// Connections at most, of all torrents together
     #[arg(long, help_heading = "Limits", value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) max_peers: u16,
@@ -286,6 +292,8 @@ pub(crate) struct Create {
     /// Threads that hash [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
     pub(crate) threads: Option<u16>,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
 }
 
 /// The versions of BitTorrent that a new torrent is of.
@@ -322,7 +330,7 @@ pub(crate) struct Show {
     #[arg(long, value_name = "FILE", requires = "fetch", value_hint = ValueHint::FilePath)]
     pub(crate) save: Option<PathBuf>,
     /// A peer to ask first. May be repeated
-    #[arg(long = "peer", value_name = "HOST:PORT", requires = "fetch")]
+    #[arg(long = "peer", value_name = "HOST:PORT", requires = "fetch", value_parser = host_port)]
     pub(crate) peers: Vec<String>,
     /// The one address of this machine to use
     #[arg(long, value_name = "ADDR", requires = "fetch")]
@@ -352,23 +360,30 @@ pub(crate) struct Verify {
     /// Threads that hash [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
     pub(crate) threads: Option<u16>,
-    /// Read at most so many bytes per second: 500K, 50MiB (of 1024 each)
-    #[arg(long, value_name = "RATE", value_parser = size, allow_negative_numbers = true)]
-    pub(crate) rate: Option<u64>,
-    /// Give way to other programs, for the processor and for the disk
-    #[arg(long)]
-    pub(crate) low_priority: bool,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
     /// Ask peers which 16 KiB of a damaged piece are wrong, where the torrent is of version 2. Nothing is downloaded
     #[arg(long)]
     pub(crate) ask_peers: bool,
     /// A peer to ask first. May be repeated
-    #[arg(long = "peer", value_name = "HOST:PORT", requires = "ask_peers")]
+    #[arg(long = "peer", value_name = "HOST:PORT", requires = "ask_peers", value_parser = host_port)]
     pub(crate) peers: Vec<String>,
     /// How long to wait for their answers
     #[arg(long, value_name = "TIME", value_parser = interval, default_value = "60s", requires = "ask_peers")]
     pub(crate) patience: Duration,
     #[command(flatten)]
     pub(crate) ways: Ways,
+}
+
+/// How much `verify` and `create` leave to others of what they read from.
+#[derive(Debug, Args)]
+pub(crate) struct Reading {
+    /// Read at most so many bytes per second: 500K, 50MiB (of 1024 each)
+    #[arg(long, value_name = "RATE", value_parser = size, allow_negative_numbers = true)]
+    pub(crate) rate: Option<u64>,
+    /// Give way to other programs, for the processor and for the disk
+    #[arg(long)]
+    pub(crate) low_priority: bool,
 }
 
 /// Run a tracker.

@@ -8,8 +8,10 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
+use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
 use crate::cli::Cli;
@@ -32,46 +34,125 @@ pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli, Failure
         Err(error) if error.kind() == io::ErrorKind::NotFound && !is_wanted => return Ok(cli),
         read => read.map_err(|error| Failure::at(&path, error))?,
     };
-    let wrong = |why: String| Failure::Usage(format!("{}: {why}", path.display()));
+    let wrong = |why: String| Failure::Usage(format!("{}{why}", path.display()));
     with_file(&args, &given, &text).map_err(wrong)
 }
 
-/// The command line, and what the file adds to it.
+/// What is wrong with the file.
+struct Fault {
+    /// The table that the key stands in; none if at the top.
+    table: Option<String>,
+    key: String,
+    why: String,
+}
+
+impl Fault {
+    fn at(table: Option<&str>, key: &str, why: String) -> Self {
+        Self { table: table.map(str::to_owned), key: key.to_owned(), why }
+    }
+
+    /// What to say behind the name of the file: with the line, if the text has the key.
+    fn told(&self, text: &str) -> String {
+        at_line(text, self.place(text), &self.why)
+    }
+
+    fn place(&self, text: &str) -> Option<usize> {
+        let whole = DeTable::parse(text).ok()?;
+        let own = match &self.table {
+            None => whole.get_ref(),
+            Some(name) => match entry(whole.get_ref(), name)?.1 {
+                DeValue::Table(own) => own,
+                _ => return None,
+            },
+        };
+        Some(entry(own, &self.key)?.0)
+    }
+}
+
+/// Where a key stands in the text, and what it is.
+fn entry<'a, 'i>(table: &'a DeTable<'i>, key: &str) -> Option<(usize, &'a DeValue<'i>)> {
+    let (key, value) = table.iter().find(|(name, _)| name.get_ref() == key)?;
+    Some((key.span().start, value.get_ref()))
+}
+
+fn at_line(text: &str, place: Option<usize>, why: &str) -> String {
+    match place.and_then(|at| text.get(..at)) {
+        Some(before) => format!(", line {}: {why}", before.matches('\n').count() + 1),
+        None => format!(": {why}"),
+    }
+}
+
+/// The command line, and what the file adds to it. Else what is wrong with the file, and where.
 fn with_file(args: &[OsString], given: &ArgMatches, text: &str) -> Result<Cli, String> {
-    let table: Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
+    let table: Table = text.parse().map_err(|error: toml::de::Error| {
+        at_line(text, error.span().map(|span| span.start), error.message())
+    })?;
+    merge(args, given, &table).map_err(|fault| fault.told(text))
+}
+
+fn merge(args: &[OsString], given: &ArgMatches, table: &Table) -> Result<Cli, Fault> {
     let program = Cli::command();
-    let (name, of_command) = given.subcommand().ok_or("no command")?;
-    check_names(&program, &table)?;
-    let command = program.find_subcommand(name).ok_or("no such command")?;
+    let (name, of_command) = given.subcommand().expect("clap demands one");
+    check_names(&program, table)?;
+    let command = program.find_subcommand(name).expect("clap knows it");
     let own = table.get(name).and_then(Value::as_table);
     let mut added = Vec::new();
     for (key, value) in own.into_iter().flatten() {
-        add(command, of_command, key, value, &mut added)?;
+        add(command, of_command, key, value, &mut added)
+            .map_err(|why| Fault::at(Some(name), key, why))?;
     }
     let is_general = |key: &str| !own.is_some_and(|own| own.contains_key(key));
     for (key, value) in table.iter().filter(|(key, value)| !value.is_table() && is_general(key)) {
-        add(command, of_command, key, value, &mut added)?;
+        add(command, of_command, key, value, &mut added)
+            .map_err(|why| Fault::at(None, key, why))?;
     }
     let at = place_of(args, name);
     let whole = args[..at].iter().chain(&added).chain(&args[at..]);
-    let matches = Cli::command().try_get_matches_from(whole).map_err(|error| first_line(&error))?;
-    Cli::from_arg_matches(&matches).map_err(|error| first_line(&error))
+    let refused = |error: clap::Error| {
+        let key = key_of(&error).unwrap_or_default();
+        let table = own.filter(|own| own.contains_key(&key)).map(|_| name);
+        Fault::at(table, &key, first_line(&error))
+    };
+    let matches = Cli::command().try_get_matches_from(whole).map_err(refused)?;
+    Cli::from_arg_matches(&matches).map_err(refused)
+}
+
+/// The option that clap does not take.
+fn key_of(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(arg)) = error.get(ContextKind::InvalidArg) else { return None };
+    arg.strip_prefix("--")?.split([' ', '=']).next().map(str::to_owned)
 }
 
 /// Everything that is named must be an option of some command, or of the one that it is for.
-fn check_names(program: &Command, table: &Table) -> Result<(), String> {
+fn check_names(program: &Command, table: &Table) -> Result<(), Fault> {
+    let has = |key: &str| program.get_subcommands().any(|command| option(command, key).is_some());
     for (key, value) in table {
         if let Value::Table(own) = value {
-            let command = program.find_subcommand(key);
-            let command = command.ok_or_else(|| format!("[{key}] is no command"))?;
-            if let Some(key) = own.keys().find(|key| option(command, key).is_none()) {
-                return Err(format!("`{}` has no option `{key}`", command.get_name()));
+            let command = program.find_subcommand(key).ok_or_else(|| {
+                let why = format!("[{key}] is no command; `flotilla --help` lists them");
+                Fault::at(None, key, why)
+            })?;
+            if let Some(wrong) = own.keys().find(|key| option(command, key).is_none()) {
+                let advice = advice(wrong, key, |key| option(command, key).is_some());
+                let why = format!("`{key}` has no option `{wrong}`; {advice}");
+                return Err(Fault::at(Some(key), wrong, why));
             }
-        } else if !program.get_subcommands().any(|command| option(command, key).is_some()) {
-            return Err(format!("no command has an option `{key}`"));
+        } else if !has(key) {
+            let advice = advice(key, "COMMAND", has);
+            let why = format!("no command has an option `{key}`; {advice}");
+            return Err(Fault::at(None, key, why));
         }
     }
     Ok(())
+}
+
+/// What to do about a key that is no option.
+fn advice(key: &str, command: &str, is_option: impl Fn(&str) -> bool) -> String {
+    let with_dashes = key.replace('_', "-");
+    if is_option(&with_dashes) {
+        return format!("write `{with_dashes}`");
+    }
+    format!("`flotilla {command} --help` lists them: long names, without the dashes before them")
 }
 
 /// Adds an option, unless the command line has it or one that does not go with it.
@@ -208,16 +289,22 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (text, part) in [
-            ("max-pears = 1", "max-pears"),
-            ("[gett]\nseed = true", "[gett]"),
-            ("[get]\ntracker = 'x'", "tracker"),
-            ("max-peers = 'many'", "--max-peers"),
-            ("max-peers = true", "max-peers"),
-            ("seed = 1", "true or false"),
-            ("seed = ", "line 1"),
+            ("max-pears = 1", ", line 1: no command has an option `max-pears`; "),
+            ("limit_up = 1", "; write `limit-up`"),
+            ("\n[gett]\nseed = true", ", line 2: [gett] is no command; "),
+            ("max-peers = 1\n[get]\n\ntracker = 'x'", ", line 4: `get` has no option `tracker`; "),
+            ("seed = true\nmax-peers = 'many'", ", line 2: invalid value 'many' for '--max-peers"),
+            ("max-peers = 9\n[get]\nmax-peers = 0", ", line 3: invalid value '0' for '--max-peers"),
+            ("\nmax-peers = true", ", line 2: `max-peers` is a text or a number"),
+            ("seed = 1", ", line 1: `seed` is true or false"),
+            ("\nseed = ", ", line 2: "),
+            ("seed", ", line 1: "),
+            ("seed = true\nseed = true", ", line 2: duplicate key"),
+            ("ratio = 2\nseed = true", "cannot be used with"),
         ] {
             let error = parsed("flotilla get x.torrent", text).expect_err(text);
             assert!(error.contains(part), "{error}");
+            assert!(!error.contains('\n'), "{error}");
         }
     }
 }

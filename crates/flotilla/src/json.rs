@@ -2,28 +2,59 @@
 
 use engine::{Event, EventKind, Torrent, TorrentState, TorrentStatus};
 use serde_json::{Value, json};
+use torrent::swarm::Direction;
 
 /// An event of the session.
 pub(crate) fn event(event: &Event) -> Value {
     let mut value = match &event.kind {
         EventKind::StateChanged(state) => state_fields(state),
+        EventKind::StatusChanged(word) => json!({ "status": word.bits() }),
         EventKind::PieceVerified(piece) | EventKind::PieceFailed(piece) => {
             json!({ "piece": piece.0 })
         }
         EventKind::Completed | EventKind::MetadataReceived => json!({}),
-        EventKind::TrackerAnswered { url, peers, .. } => json!({ "url": url, "peers": peers }),
-        EventKind::TrackerWarned { url, warning } => json!({ "url": url, "warning": warning }),
-        EventKind::TrackerFailed { url, error, times_in_row, .. } => {
-            json!({ "url": url, "error": error, "times_in_row": times_in_row })
+        EventKind::ResumeRefused { path, error } => {
+            json!({ "path": path.to_string_lossy(), "error": error })
         }
-        EventKind::WebSeedAnswered { url } => json!({ "url": url }),
-        EventKind::WebSeedFailed { url, error, times_in_row, is_dropped, .. } => json!({
-            "url": url, "error": error, "times_in_row": times_in_row, "dropped": is_dropped
+        EventKind::ListenSucceeded { addr } => json!({ "addr": addr.to_string() }),
+        EventKind::ListenFailed { addr, error } => {
+            json!({ "addr": addr.to_string(), "error": error })
+        }
+        EventKind::NotListening { error } | EventKind::PortNotMapped { error } => {
+            json!({ "error": error })
+        }
+        EventKind::DhtBootstrapped { is_v6, nodes } => json!({ "ipv6": is_v6, "nodes": nodes }),
+        EventKind::DhtAnswered { nodes, peers, stored } => {
+            json!({ "nodes": nodes, "peers": peers, "stored": stored })
+        }
+        EventKind::TrackerAnswered { url, peers, complete, incomplete, interval } => json!({
+            "url": url,
+            "peers": peers,
+            "complete": complete,
+            "incomplete": incomplete,
+            "interval": interval.as_secs(),
         }),
-        EventKind::ConnectionOpened { addr, .. } => json!({ "addr": addr.to_string() }),
-        EventKind::PeerConnected { addr, is_encrypted, is_utp, .. } => {
-            json!({ "addr": addr.to_string(), "encrypted": is_encrypted, "utp": is_utp })
+        EventKind::TrackerWarned { url, warning } => json!({ "url": url, "warning": warning }),
+        EventKind::TrackerFailed { url, error, times_in_row, status_code } => json!({
+            "url": url, "error": error, "times_in_row": times_in_row, "status_code": status_code
+        }),
+        EventKind::WebSeedAnswered { url } => json!({ "url": url }),
+        EventKind::WebSeedFailed { url, error, times_in_row, status_code, is_dropped } => json!({
+            "url": url,
+            "error": error,
+            "times_in_row": times_in_row,
+            "status_code": status_code,
+            "dropped": is_dropped,
+        }),
+        EventKind::ConnectionOpened { addr, direction } => {
+            json!({ "addr": addr.to_string(), "incoming": *direction == Direction::Incoming })
         }
+        EventKind::PeerConnected { addr, direction, is_encrypted, is_utp, .. } => json!({
+            "addr": addr.to_string(),
+            "incoming": *direction == Direction::Incoming,
+            "encrypted": is_encrypted,
+            "utp": is_utp,
+        }),
         EventKind::PeerDisconnected { addr, reason, detail, .. } => {
             json!({ "addr": addr.to_string(), "reason": detail, "code": reason.code() })
         }
@@ -53,7 +84,6 @@ pub(crate) fn event(event: &Event) -> Value {
             "udp": ports.udp,
             "by": ports.by.to_string(),
         }),
-        EventKind::PortNotMapped { error } => json!({ "error": error }),
         EventKind::ProxyFailed { proxy, error } => json!({ "proxy": proxy, "error": error }),
         EventKind::LimitsChanged { download, upload } => {
             json!({ "download": download, "upload": upload })
@@ -62,7 +92,8 @@ pub(crate) fn event(event: &Event) -> Value {
             json!({ "error": error })
         }
         EventKind::Lagged(count) => json!({ "count": count }),
-        other => json!({ "text": format!("{other:?}") }),
+        // The others are too frequent for a script; we do not ask for them.
+        _ => json!({}),
     };
     value["event"] = event.kind.name().into();
     if let Some(torrent) = event.torrent {
@@ -114,6 +145,61 @@ fn state_fields(state: &TorrentState) -> Value {
         TorrentState::Failed(error) => json!({ "state": "failed", "error": error }),
         TorrentState::Stopped => json!({ "state": "stopped" }),
         TorrentState::Removed => json!({ "state": "removed" }),
-        other => json!({ "state": format!("{other:?}") }),
+        _ => json!({ "state": "unknown" }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use engine::StatusWord;
+
+    use super::*;
+
+    fn told(kind: EventKind) -> String {
+        event(&Event { torrent: None, at: Instant::now(), kind }).to_string()
+    }
+
+    #[test]
+    fn what_happens_is_told_in_fields() {
+        let addr = "192.0.2.1:6881".parse().unwrap();
+        let word = StatusWord::QUEUED.with(StatusWord::LOADED);
+        let answer = EventKind::TrackerAnswered {
+            url: "http://t/".to_owned(),
+            peers: 3,
+            complete: Some(2),
+            incomplete: None,
+            interval: Duration::from_secs(1800),
+        };
+        for (kind, json) in [
+            (EventKind::StatusChanged(word), r#"{"event":"status","status":192}"#),
+            (
+                EventKind::ListenSucceeded { addr },
+                r#"{"addr":"192.0.2.1:6881","event":"listen_succeeded"}"#,
+            ),
+            (
+                EventKind::ListenFailed { addr, error: "in use".to_owned() },
+                r#"{"addr":"192.0.2.1:6881","error":"in use","event":"listen_failed"}"#,
+            ),
+            (
+                EventKind::DhtBootstrapped { is_v6: false, nodes: 20 },
+                r#"{"event":"dht_bootstrapped","ipv6":false,"nodes":20}"#,
+            ),
+            (
+                EventKind::DhtAnswered { nodes: 8, peers: 2, stored: 7 },
+                r#"{"event":"dht_answered","nodes":8,"peers":2,"stored":7}"#,
+            ),
+            (
+                EventKind::ResumeRefused { path: "a.resume".into(), error: "cut".to_owned() },
+                r#"{"error":"cut","event":"resume_refused","path":"a.resume"}"#,
+            ),
+            (
+                answer,
+                r#"{"complete":2,"event":"tracker_answered","incomplete":null,"interval":1800,"peers":3,"url":"http://t/"}"#,
+            ),
+        ] {
+            assert_eq!(told(kind), json);
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! Torrent files, from the disk or the web, and magnet links.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use engine::disk::DiskError;
 use engine::http::{self, HttpError, HttpOptions};
 use torrent::Magnet;
 use torrent::metainfo::Metainfo;
@@ -133,24 +135,59 @@ pub(crate) enum There {
     Something,
     /// A file that is longer than it should be.
     Longer(PathBuf),
+    /// Something that is not a file where one is to be, or not a folder.
+    InTheWay(DiskError),
 }
 
 /// Looks at the names and lengths of the files that have a priority.
 pub(crate) fn find(metainfo: &Metainfo, priorities: &[u8], dir: &Path) -> There {
     let mut there = There::Nothing;
+    let mut folders = BTreeSet::new();
     for (file, &priority) in metainfo.layout().files().iter().zip(priorities) {
-        let path = dir.join(file.path.to_path_buf());
+        if priority == 0 || file.is_pad {
+            continue;
+        }
+        let inside = file.path.to_path_buf();
+        if let Some(error) = folder_in_the_way(dir, &inside, &mut folders) {
+            return There::InTheWay(error);
+        }
+        let path = dir.join(inside);
         match path.symlink_metadata() {
-            Ok(about) if priority > 0 && about.is_file() && about.len() > 0 => {
-                if about.len() > file.len {
-                    return There::Longer(path);
-                }
-                there = There::Something;
+            Ok(about) if about.is_symlink() => {
+                return There::InTheWay(DiskError::UnsafePath { path });
             }
+            Ok(about) if !about.is_file() => {
+                return There::InTheWay(DiskError::InTheWay { path, wanted: "file" });
+            }
+            Ok(about) if about.len() > file.len => return There::Longer(path),
+            Ok(about) if about.len() > 0 => there = There::Something,
             Ok(_) | Err(_) => {}
         }
     }
     there
+}
+
+/// What stands where the folders of a file are to be. Those that were looked at before are `known`.
+fn folder_in_the_way(
+    dir: &Path,
+    inside: &Path,
+    known: &mut BTreeSet<PathBuf>,
+) -> Option<DiskError> {
+    let mut path = dir.to_owned();
+    for name in inside.parent()?.components() {
+        path.push(name);
+        if !known.insert(path.clone()) {
+            continue;
+        }
+        match path.symlink_metadata() {
+            Ok(about) if about.is_symlink() => return Some(DiskError::UnsafePath { path }),
+            Ok(about) if !about.is_dir() => {
+                return Some(DiskError::InTheWay { path, wanted: "folder" });
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+    None
 }
 
 /// Where state is kept, from what was asked for; nowhere if there is no home.

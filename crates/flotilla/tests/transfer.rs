@@ -3,7 +3,9 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use common::{Fixture, made_up};
 
@@ -153,6 +155,54 @@ fn files_of_the_same_name_that_are_something_else_are_not_overwritten_unless_tol
     assert_eq!(fs::read(&path).unwrap(), b"a diary");
     fixture.run(&get(&peer, &["--overwrite"])).assert_status(0);
     fixture.assert_has_payload("out");
+}
+
+#[test]
+fn what_stands_in_the_way_of_a_file_is_named_at_once() {
+    let fixture = Fixture::with_torrent();
+    let in_the_way = |make: &dyn Fn(&Path), what: &str| {
+        make(&fixture.path("out/payload"));
+        for more in [&[][..], &["--overwrite"]] {
+            // Nobody is there to have anything of: it must not be waited for.
+            let ran = fixture.run(&[&["get", "payload.torrent", "-o", "out"][..], more].concat());
+            ran.assert_complains(1, what);
+        }
+        fs::remove_dir_all(fixture.path("out")).unwrap();
+    };
+    in_the_way(
+        &|dir| fs::create_dir_all(dir.join("z")).unwrap(),
+        "z is in the way: it is not a file",
+    );
+    in_the_way(
+        &|dir| {
+            fs::create_dir_all(dir).unwrap();
+            fs::write(dir.join("ünï"), "").unwrap();
+        },
+        "ünï is in the way: it is not a folder",
+    );
+    in_the_way(
+        &|dir| {
+            fs::create_dir_all(dir).unwrap();
+            std::os::unix::fs::symlink("/tmp", dir.join("ünï")).unwrap();
+        },
+        "ünï is a symbolic link",
+    );
+}
+
+#[test]
+fn a_check_can_be_held_back() {
+    let fixture = Fixture::new();
+    fs::write(fixture.path("payload/big"), vec![7; 24 << 20]).unwrap();
+    let held_back = |arguments: &[&str]| {
+        let began = Instant::now();
+        fixture.run(arguments).assert_status(0);
+        // Three seconds, but two threads read 8 MiB at a time, and the last of them is not waited for.
+        assert!(began.elapsed() > Duration::from_millis(800), "{arguments:?}");
+    };
+    held_back(&["create", "payload", "--threads", "2", "--rate", "8M", "--low-priority"]);
+    held_back(&["verify", "payload.torrent", "--threads", "2", "--rate", "8M", "--low-priority"]);
+    let get = ["get", "payload.torrent", "--port", "0", "--check", "--check-rate", "8M"];
+    held_back(&[&get[..], &["--low-priority"]].concat());
 }
 
 #[test]

@@ -1,5 +1,7 @@
 """What people get wrong on the command line: the message names the thing, the exit status is 1 or 2, and nothing panics."""
 
+import shlex
+import shutil
 import subprocess
 
 import payload
@@ -8,7 +10,7 @@ from casebook import case
 from clients import PORT, Flotilla
 from stage import Failed, environment
 
-SECONDS = 10
+SECONDS = 20
 
 
 def refuse(stage, host, args, names, prefix=()):
@@ -103,3 +105,35 @@ def create(stage):
     subprocess.run(host.command(args), check=True, timeout=SECONDS)
     if torrentfile.load(made).info_hash != torrent.info_hash:
         raise Failed(f"{made} has another info hash than {torrent.path}")
+
+
+class Tmux:
+    """A terminal whose screen can be read."""
+
+    @classmethod
+    def missing(cls):
+        return None if shutil.which("tmux") else "tmux is not installed: apt-get install tmux"
+
+
+@case("usage-interrupted-screen", [Flotilla, Tmux])
+def interrupted_screen(stage):
+    """Ctrl-C takes away the lines that change, all of them, and leaves a word."""
+    host = stage.host("one")
+    files = payload.single(stage.folder("original"), 1)
+    torrent = torrentfile.make(files, stage.dir / "a.torrent")
+
+    def tmux(*args):
+        command = host.command(["tmux", "-S", stage.dir / "tmux", "-f", "/dev/null", *args])
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=environment(stage.folder("home"))).stdout
+
+    def screen():
+        return tmux("capture-pane", "-p")
+
+    get = [stage.flotilla, "get", torrent.path, "-o", stage.folder("download"), "--no-state", "--no-dht", "--no-lsd", "--no-nat"]
+    tmux("new-session", "-d", "-x", "80", "-y", "24", f"{shlex.join(map(str, get))}; echo ended $?; exec cat")
+    stage.wait(lambda: "Peers" in screen() and "0.0%" in screen(), SECONDS, "the table")
+    tmux("send-keys", "C-c")
+    stage.wait(lambda: "ended 130" in screen(), SECONDS, "the end")
+    print(left := screen())
+    if "Peers" in left or "0.0%" in left or "interrupted; the same command goes on from here" not in left:
+        raise Failed(f"this is left on the screen: {left!r}")

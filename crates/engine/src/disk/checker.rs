@@ -142,7 +142,8 @@ pub fn hash_files(
     cancel: &AtomicBool,
     on_progress: impl Fn(u64) + Sync,
 ) -> Result<Vec<[u8; 20]>, DiskError> {
-    hash_files_as(Format::V1, layout, root, threads, cancel, on_progress).map(|hashes| hashes.v1)
+    let check = CheckOptions { threads, ..CheckOptions::default() };
+    hash_files_as(Format::V1, layout, root, &check, cancel, on_progress).map(|hashes| hashes.v1)
 }
 
 /// The hashes of all pieces as `format` wants them, and else as [`hash_files`] does.
@@ -153,7 +154,7 @@ pub fn hash_files_as(
     format: Format,
     layout: &Arc<FileLayout>,
     root: &Path,
-    threads: usize,
+    check: &CheckOptions,
     cancel: &AtomicBool,
     on_progress: impl Fn(u64) + Sync,
 ) -> Result<PieceHashes, DiskError> {
@@ -171,8 +172,7 @@ pub fn hash_files_as(
         v2: vec![[0; 32]; if format.has_v2() { count } else { 0 }],
     });
     let pieces: Vec<PieceIndex> = (0..layout.piece_count()).map(PieceIndex).collect();
-    let check = CheckOptions { threads, ..CheckOptions::default() };
-    hash_pieces(&storage, format, &pieces, &check, cancel, |piece, outcome| {
+    hash_pieces(&storage, format, &pieces, check, cancel, |piece, outcome| {
         let hash = match outcome {
             Outcome::Hash(hash) => hash,
             Outcome::Hole => zeros.of(piece),

@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use engine::disk::hash_files_as;
+use engine::disk::{self, hash_files_as};
 use engine::{
     AddOptions, CheckOptions, DhtConfig, Encryption, EventKind, Events, ListenConfig, NatConfig,
     Session, SessionConfig, Torrent, TorrentState,
@@ -96,7 +96,8 @@ impl Payload {
         };
         let layout = Arc::new(builder.layout().unwrap());
         let never = AtomicBool::new(false);
-        let hashes = hash_files_as(format, &layout, dir.path(), 2, &never, |_| {}).unwrap();
+        let check = disk::CheckOptions::default();
+        let hashes = hash_files_as(format, &layout, dir.path(), &check, &never, |_| {}).unwrap();
         let metainfo = Metainfo::parse(&builder.finish_as(&hashes).unwrap()).unwrap();
         Self { dir, metainfo, bytes: all }
     }

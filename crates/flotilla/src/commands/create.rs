@@ -10,7 +10,7 @@ use engine::disk::hash_files_as;
 use torrent::metainfo::Metainfo;
 use torrent::metainfo::create::{Builder, NewFile, PieceHashes};
 
-use super::hash_threads;
+use super::check_options;
 use crate::cli::Create;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -117,9 +117,9 @@ fn hash(
     let layout = Arc::new(on_disk.layout()?);
     let root = path.parent().unwrap_or_else(|| Path::new("/"));
     let bar = terminal.bar("hashing", layout.total_len());
-    let threads = hash_threads(options.threads);
+    let check = check_options(options.threads, &options.reading);
     let advance = |len| bar.inc(len);
-    let hashes = hash_files_as(builder.format, &layout, root, threads, interrupt.flag(), advance);
+    let hashes = hash_files_as(builder.format, &layout, root, &check, interrupt.flag(), advance);
     bar.finish_and_clear();
     Ok(hashes?)
 }

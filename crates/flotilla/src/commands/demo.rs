@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::disk::hash_files;
+use engine::disk::{CheckOptions, hash_files};
 use engine::{
     AddOptions, DhtConfig, ListenConfig, NatConfig, Session, SessionConfig, SessionLimits, Torrent,
     TorrentState,
@@ -58,7 +58,7 @@ fn play(
         ..Builder::default()
     };
     let layout = Arc::new(builder.layout()?);
-    let threads = super::hash_threads(None);
+    let threads = CheckOptions::default().threads;
     let hashes = hash_files(&layout, &dir.join("seeder"), threads, interrupt.flag(), |_| {})?;
     let metainfo = Metainfo::parse(&builder.finish(&hashes)?)?;
     terminal.line(&format!(

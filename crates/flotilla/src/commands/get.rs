@@ -146,12 +146,13 @@ impl Chooser {
         if priorities.iter().all(|&priority| priority == 0) {
             return Err("no file matches --only and --exclude".to_owned());
         }
-        self.refuse_longer(metainfo, &priorities)?;
+        self.refuse_obstacles(metainfo, &priorities)?;
         Ok(priorities)
     }
 
-    fn refuse_longer(&self, metainfo: &Metainfo, priorities: &[u8]) -> Result<(), String> {
+    fn refuse_obstacles(&self, metainfo: &Metainfo, priorities: &[u8]) -> Result<(), String> {
         match find(metainfo, priorities, &self.output) {
+            There::InTheWay(error) => Err(error.to_string()),
             There::Longer(path) if !self.overwrite => Err(format!(
                 "{} is there already, and longer than it should be; --overwrite makes it what the torrent says",
                 path.display()

@@ -14,12 +14,12 @@ use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::thread::available_parallelism;
 
-use engine::{DhtConfig, ListenConfig, NatConfig, SessionConfig, SessionLimits};
+use engine::disk::CheckOptions;
+use engine::{CheckSettings, DhtConfig, ListenConfig, NatConfig, SessionConfig, SessionLimits};
 use torrent::ip_filter::{IpFilter, IpFilterBuilder};
 
-use crate::cli::{Command, Network, Transport, Ways};
+use crate::cli::{Command, Network, Reading, Transport, Ways};
 use crate::failure::Failure;
 use crate::source::state_dir;
 use crate::terminal::Terminal;
@@ -72,6 +72,11 @@ fn session_config(
         listen: ListenConfig { ports: network.port.0, bind: network.bind },
         state_dir: state_dir(network.state_dir, network.no_state),
         limits,
+        check: CheckSettings {
+            rate: network.check_rate,
+            low_priority: network.low_priority,
+            ..CheckSettings::default()
+        },
         schedule: network.schedule,
         nat: NatConfig { is_on: !network.no_nat, ..NatConfig::default() },
         ip_filter: ip_filter.unwrap_or_default(),
@@ -112,9 +117,14 @@ fn all_addrs(peers: &[String], ways: &Ways) -> Result<Vec<SocketAddr>, Failure> 
     Ok(found.map_err(Failure::Usage)?.concat())
 }
 
-/// As many threads as were asked for, or as there are cores.
-fn hash_threads(wanted: Option<u16>) -> usize {
-    wanted.map_or_else(|| available_parallelism().map_or(1, Into::into), usize::from)
+/// How files are hashed: with as many threads as were asked for, or as there are cores.
+fn check_options(threads: Option<u16>, reading: &Reading) -> CheckOptions {
+    let usual = CheckOptions::default();
+    CheckOptions {
+        threads: threads.map_or(usual.threads, usize::from),
+        rate: reading.rate,
+        low_priority: reading.low_priority,
+    }
 }
 
 /// Ten times the longest list in use.

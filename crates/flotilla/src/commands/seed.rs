@@ -21,10 +21,11 @@ pub(crate) fn run(options: Seed, terminal: &Terminal) -> Result<(), Failure> {
         let dir = data_dir(&metainfo, &options.paths)
             .ok_or_else(|| not_found(file, &metainfo, &options.paths))?;
         let priorities = vec![1; metainfo.layout().files().len()];
-        if let There::Longer(path) = find(&metainfo, &priorities, &dir) {
-            return Err(Failure::at(&path, "it is longer than the torrent says"));
+        match find(&metainfo, &priorities, &dir) {
+            There::Longer(path) => Err(Failure::at(&path, "it is longer than the torrent says")),
+            There::InTheWay(error) => Err(error.into()),
+            There::Something | There::Nothing => Ok((metainfo, dir)),
         }
-        Ok((metainfo, dir))
     };
     let torrents: Vec<(Metainfo, PathBuf)> =
         options.torrents.iter().map(found).collect::<Result<_, Failure>>()?;

@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine::disk::{
-    CheckOptions, CheckReport, DiskError, FilePool, PieceState, Storage, StorageOptions,
-    check_pieces, wrong_blocks,
+    CheckReport, DiskError, FilePool, PieceState, Storage, StorageOptions, check_pieces,
+    wrong_blocks,
 };
 use engine::{AddOptions, ListenConfig, NatConfig, Session, SessionConfig};
 use torrent::metainfo::create::Format;
 use torrent::metainfo::{FileLayout, Metainfo, PieceLayers};
 use torrent::{BLOCK_LEN, PieceIndex};
 
-use super::{all_addrs, hash_threads};
+use super::{all_addrs, check_options};
 use crate::cli::Verify;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -51,11 +51,7 @@ pub(crate) fn run(options: &Verify, terminal: &Terminal) -> Result<(), Failure> 
     let bar = terminal.bar("verifying", layout.total_len());
     let wrong = Mutex::new(BTreeMap::new());
     let pieces: Vec<PieceIndex> = (0..layout.piece_count()).map(PieceIndex).collect();
-    let check = CheckOptions {
-        threads: hash_threads(options.threads),
-        rate: options.rate,
-        low_priority: options.low_priority,
-    };
+    let check = check_options(options.threads, &options.reading);
     let checked =
         check_pieces(&storage, &metainfo, &pieces, &check, interrupt.flag(), |piece, state| {
             bar.inc(layout.len_of(piece).into());

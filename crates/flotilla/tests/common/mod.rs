@@ -26,7 +26,7 @@ impl Fixture {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, made_up(len)).unwrap();
         }
-        // Nothing is to leave this machine.
+        // Nothing is to leave this machine, and the tests beside this one, whose torrents are the same, are not to be met.
         let config = dir.path().join("config/flotilla");
         fs::create_dir_all(&config).unwrap();
         fs::write(config.join("config.toml"), "no-nat = true\nno-dht = true\nno-lsd = true\n")

@@ -126,6 +126,12 @@ pub(super) fn holder(ip: IpAddr) -> IpAddr {
     }
 }
 
+/// Who counts as one who asks: all ports of a [`holder`]; but in a local network each may be somebody else.
+pub(super) fn asker(from: SocketAddr) -> SocketAddr {
+    let port = if is_local(from.ip()) { from.port() } else { 0 };
+    SocketAddr::new(holder(from.ip()), port)
+}
+
 /// What the name of a node at `ip` begins with, in the upper 21 bits.
 fn prefix(ip: IpAddr, choice: u8) -> u32 {
     let choice = (choice & 7) << 5;

@@ -151,6 +151,24 @@ fn only_who_shows_its_token_may_announce() {
 }
 
 #[test]
+fn several_nodes_on_one_machine_are_all_asked_back() {
+    let mut alone = Alone::new(NodeConfig::default());
+    let neighbours = [1, 2, 3].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    for from in neighbours {
+        let id = NodeId([from.port() as u8; 20]);
+        alone.tell(from, &ask(id, Question::Ping));
+    }
+    alone.now += Duration::from_secs(10);
+    alone.node.handle_timeout(alone.now);
+    let asked = std::iter::from_fn(|| alone.node.poll_output());
+    let asked = asked.filter_map(|output| match output {
+        Output::Send { to, .. } => Some(to),
+        _ => None,
+    });
+    assert_eq!(asked.collect::<Vec<_>>(), neighbours);
+}
+
+#[test]
 fn an_item_is_stored_with_a_token_and_a_signature_that_are_right() {
     let mut alone = Alone::new(NodeConfig::default());
     let from = addr("9.1.1.1:1");

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::node_id::{holder, is_local};
+use super::node_id::asker;
 
 /// Counts questions.
 #[derive(Debug)]
@@ -35,8 +35,7 @@ impl Throttle {
         if self.count >= self.per_second {
             return false;
         }
-        let port = if is_local(from.ip()) { from.port() } else { 0 };
-        let of_this = self.by_asker.entry(SocketAddr::new(holder(from.ip()), port)).or_default();
+        let of_this = self.by_asker.entry(asker(from)).or_default();
         if *of_this >= self.per_address {
             return false;
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::krpc::Question;
 use super::lookup::Lookup;
-use super::node_id::{Contact, NodeId};
+use super::node_id::{Contact, NodeId, asker};
 use super::query::Purpose;
 use super::routing_table::{K, RoutingTable};
 use super::search::is_plausible;
@@ -28,7 +28,7 @@ pub(super) struct Family {
     /// Who may be a node, and has not been asked; at most [`CANDIDATES_MAX`].
     candidates: VecDeque<SocketAddr>,
     /// Who has been asked lately whether it is there, because it had asked us; at most [`CANDIDATES_MAX`].
-    asked: VecDeque<IpAddr>,
+    asked: VecDeque<SocketAddr>,
     /// When somebody last answered a question of ours.
     pub(super) heard_at: Option<Instant>,
     /// When to look for our own neighbourhood, if there are too few nodes.
@@ -115,9 +115,9 @@ impl Node {
     pub(super) fn heard_of(&mut self, now: Instant, contact: Contact) {
         let Some(family) = self.family_mut(contact.addr) else { return };
         // Who asks without end and never answers is not asked back each time.
-        if family.table.asked(now, contact) && !family.asked.contains(&contact.addr.ip()) {
+        if family.table.asked(now, contact) && !family.asked.contains(&asker(contact.addr)) {
             family.asked.truncate(CANDIDATES_MAX - 1);
-            family.asked.push_front(contact.addr.ip());
+            family.asked.push_front(asker(contact.addr));
             family.add_candidate(contact.addr);
             self.upkeep_at = self.upkeep_at.min(now + HURRY_AFTER);
         }
