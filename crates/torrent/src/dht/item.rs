@@ -204,7 +204,8 @@ impl ItemStore {
     ) -> Result<(), ErrorCode> {
         self.expire(now);
         let target = item.target();
-        if let Some(Kept { item: there, .. }) = self.items.get(&target) {
+        let mut holder = holder(from);
+        if let Some(Kept { item: there, holder: before, .. }) = self.items.get(&target) {
             if cas.is_some_and(|cas| there.seq() != Some(cas)) {
                 return Err(ErrorCode::CasMismatch);
             }
@@ -212,9 +213,12 @@ impl ItemStore {
             {
                 return Err(ErrorCode::SeqTooOld);
             }
+            if item.seq() == there.seq() {
+                // Who just says it again, as anybody can, does not take it over to push it out.
+                holder = *before;
+            }
             self.remove(&target);
         }
-        let holder = holder(from);
         let is_greedy = self.by_holder.get(&holder).is_some_and(|n| *n >= ITEMS_PER_HOLDER_MAX);
         if is_greedy || self.items.len() >= ITEMS_MAX {
             let may_go = |target: &&NodeId| !is_greedy || self.items[*target].holder == holder;
@@ -356,6 +360,8 @@ mod tests {
         let mut store = ItemStore::default();
         let item = |number: usize| Item::immutable(format!("i{number}e").into_bytes()).unwrap();
         store.put(epoch(), item(0), None, [1, 1, 1, 1].into()).expect("kept");
+        // Not even by saying the same first.
+        store.put(epoch(), item(0), None, [9, 9, 9, 9].into()).expect("kept");
         for number in 1..3000 {
             store.put(epoch(), item(number), None, [9, 9, 9, 9].into()).expect("kept");
         }

@@ -187,7 +187,12 @@ impl Lookup {
             }
             self.candidates.remove(at);
         }
-        self.place(Candidate { id, addr, hops, state: State::Fresh });
+        let is_open = |known: &&Candidate| !matches!(known.state, State::Failed | State::Late);
+        let open = self.candidates.iter().filter(is_open);
+        let ports = open.filter(|known| known.addr.ip() == addr.ip()).count();
+        if is_local(addr.ip()) || ports < PORTS_MAX {
+            self.place(Candidate { id, addr, hops, state: State::Fresh });
+        }
         let is_spare = |candidate: &Candidate| candidate.state == State::Fresh;
         if self.candidates.len() > CANDIDATES_MAX
             && let Some(farthest) = self.candidates.iter().rposition(is_spare)
@@ -236,6 +241,8 @@ const CANDIDATES_MAX: usize = 64;
 const STRANGERS_MAX: usize = K / 2;
 /// How many of the nearest may be in one subnet.
 const SUBNET_MAX: usize = 2;
+/// Of the ports that others name for one address: they are asked one after another, which takes its time.
+const PORTS_MAX: usize = 4;
 /// How many may be asked whose name is not known.
 const UNNAMED_MAX: usize = 16;
 
@@ -270,6 +277,25 @@ mod tests {
         let closest: Vec<u8> = lookup.closest().map(|found| found.hops).collect();
         assert_eq!(closest, [18, 17, 16, 15, 14, 13, 12, 11]);
         assert!(lookup.closest().all(|found| found.token == Some(b"token")));
+    }
+
+    #[test]
+    fn many_ports_of_one_address_hold_up_nobody() {
+        let mut lookup = lookup(&[node(1, 0)]);
+        let mut rng = Rng::from_seed(1);
+        let ports = (1..=32_u16).map(|port| Contact {
+            id: TARGET.random_sharing(60, &mut rng),
+            addr: ([9, 9, 9, 9], port).into(),
+        });
+        let ports: Vec<Contact> = ports.collect();
+        let from = lookup.next().expect("the one we know");
+        lookup.handle_reply(Contact { addr: from, ..node(1, 0) }, None, ports.into_iter());
+        let mut asked = 0;
+        while let Some(addr) = lookup.next() {
+            lookup.handle_late(addr);
+            asked += 1;
+        }
+        assert_eq!(asked, PORTS_MAX);
     }
 
     #[test]

@@ -189,7 +189,7 @@ impl PieceLayers {
     }
 
     /// Takes the hashes of the blocks of a piece, with or without those of zeros behind them. Returns whether they are
-    /// right; if not, nothing has changed. Of more than 4,096 pieces only the last ones are kept.
+    /// right; if not, nothing has changed. Those of no more than 4,096 pieces are kept.
     pub fn put_blocks(&self, piece: PieceIndex, blocks: &[Hash]) -> bool {
         let Some(check) = self.check(piece) else { return false };
         if !check.matches(blocks) {
@@ -198,8 +198,10 @@ impl PieceLayers {
         let own = blocks.iter().take(check.len.div_ceil(BLOCK_LEN) as usize);
         let mut known = self.known_blocks();
         known.insert(piece, own.copied().collect());
-        if known.len() > BLOCKS_OF_MAX {
-            known.pop_first();
+        if known.len() > BLOCKS_OF_MAX
+            && let Some(other) = known.keys().copied().find(|other| *other != piece)
+        {
+            known.remove(&other);
         }
         true
     }

@@ -26,6 +26,8 @@ use crate::{BLOCK_LEN, PieceIndex};
 pub(super) struct Dispute {
     /// The SHA-256 of each of its blocks, as they came; `None` if somebody just wants to know what they should be.
     digests: Option<Vec<Hash>>,
+    /// Somebody wants to know what they should be.
+    is_wanted: bool,
     /// Who is being asked.
     asked: Option<PeerKey>,
     /// Who was asked, and did not say.
@@ -36,7 +38,8 @@ pub(super) struct Dispute {
 
 impl Dispute {
     const fn about(digests: Option<Vec<Hash>>) -> Self {
-        Self { digests, asked: None, mute: BTreeSet::new(), ends_at: None }
+        let is_wanted = digests.is_none();
+        Self { digests, is_wanted, asked: None, mute: BTreeSet::new(), ends_at: None }
     }
 }
 
@@ -51,7 +54,7 @@ impl Hashes {
 
     /// Whether somebody wants to know of blocks what nobody has said yet.
     pub(super) fn has_wishes(&self) -> bool {
-        self.disputes.values().any(|dispute| dispute.digests.is_none())
+        self.disputes.values().any(|dispute| dispute.is_wanted)
     }
 
     /// The question for the hashes of all blocks of a piece. What is above them is known.
@@ -94,13 +97,15 @@ impl Swarm {
         }
         open.is_verifying = false;
         self.open.insert(piece, open);
-        self.hashes.disputes.insert(piece, Dispute::about(Some(digests)));
+        let is_wanted = self.hashes.disputes.get(&piece).is_some_and(|wish| wish.is_wanted);
+        let dispute = Dispute { is_wanted, ..Dispute::about(Some(digests)) };
+        self.hashes.disputes.insert(piece, dispute);
         Ok(())
     }
 
     /// Asks peers for the hashes of the blocks of these pieces, however long it takes; they can then be had of
     /// [`PieceLayers::blocks`]. Until then the torrent is not completed, so that its seeds stay connected. What can
-    /// never be known is not asked for: version 1 has no such hashes.
+    /// never be known is not asked for: version 1 has no such hashes. Nor is what is beyond 4,096 pieces at a time.
     ///
     /// [`PieceLayers::blocks`]: crate::metainfo::PieceLayers::blocks
     pub fn want_block_hashes(&mut self, pieces: &[PieceIndex]) {
@@ -111,7 +116,8 @@ impl Swarm {
                 && self.hashes.request_for_blocks(piece).is_some()
                 && self.hashes.disputes.len() < WISHES_MAX
             {
-                self.hashes.disputes.entry(piece).or_insert_with(|| Dispute::about(None));
+                let wish = || Dispute::about(None);
+                self.hashes.disputes.entry(piece).or_insert_with(wish).is_wanted = true;
             }
         }
         self.complete_if_all_is_here();
@@ -119,7 +125,7 @@ impl Swarm {
 
     /// The pieces whose blocks' hashes are still asked for.
     pub fn block_hashes_wanted(&self) -> Vec<PieceIndex> {
-        let wishes = self.hashes.disputes.iter().filter(|(_, dispute)| dispute.digests.is_none());
+        let wishes = self.hashes.disputes.iter().filter(|(_, dispute)| dispute.is_wanted);
         wishes.map(|(&piece, _)| piece).collect()
     }
 
@@ -153,7 +159,7 @@ impl Swarm {
     /// asked for again.
     pub(super) fn settle(&mut self, piece: PieceIndex, right: &[Hash]) {
         let Some(dispute) = self.hashes.disputes.remove(&piece) else { return };
-        if let Some(layers) = &self.hashes.layers {
+        if let Some(layers) = self.hashes.layers.as_ref().filter(|_| dispute.is_wanted) {
             layers.put_blocks(piece, right);
         }
         let Some(digests) = dispute.digests else { return self.complete_if_all_is_here() };
@@ -210,9 +216,18 @@ impl Swarm {
         dispute.asked.is_some() || self.peers.iter().any(can_say)
     }
 
+    /// A piece is not kept any longer. Whoever wants to know of its blocks still does.
+    pub(super) fn end_dispute(&mut self, piece: PieceIndex) -> Option<Dispute> {
+        let dispute = self.hashes.disputes.remove(&piece)?;
+        if dispute.is_wanted {
+            self.hashes.disputes.insert(piece, Dispute::about(None));
+        }
+        Some(dispute)
+    }
+
     /// Nobody said which blocks are wrong: that is seen when the piece has come again.
     fn give_up_dispute(&mut self, piece: PieceIndex) {
-        let Some(dispute) = self.hashes.disputes.remove(&piece) else { return };
+        let Some(dispute) = self.end_dispute(piece) else { return };
         self.wasted += u64::from(self.layout.len_of(piece));
         if let (Some(open), Some(digests)) = (self.abandon(piece), dispute.digests) {
             self.blame(piece, &open, digests);

@@ -252,7 +252,7 @@ impl Swarm {
             .map(|(&piece, _)| piece)
             .collect();
         for piece in unfinished {
-            self.hashes.disputes.remove(&piece);
+            self.end_dispute(piece);
             self.abandon(piece);
         }
         self.rest_if_alone();

@@ -49,7 +49,6 @@ impl Exchange {
             return self.strike().map(|()| false);
         }
         self.heard_at = Some(now);
-        self.strikes = self.strikes.saturating_sub(1);
         self.named = self.named.saturating_sub(TOLD_AT_ONCE_MAX);
         Ok(true)
     }
@@ -166,6 +165,7 @@ impl Swarm {
             Err(PeerFault::OversizeMessage) => return peer.exchange.strike(),
             message => message?,
         };
+        peer.exchange.strikes = peer.exchange.strikes.saturating_sub(1);
         for addr in message.dropped {
             peer.exchange.heard.remove(&canonical(addr));
         }

@@ -82,13 +82,18 @@ pub(super) struct HashDealings {
     pub(super) asked: Vec<AskedHashes>,
     /// It is not asked before: it had none, or was too slow.
     pub(super) ask_from: Instant,
-    /// What it may be given in this tick still, in hashes.
+    /// What it may be given in this second still, in hashes.
     allowance: u32,
 }
 
 impl HashDealings {
     pub(super) const fn new(now: Instant) -> Self {
         Self { asked: Vec::new(), ask_from: now, allowance: ALLOWANCE }
+    }
+
+    /// The peer may have more.
+    pub(super) const fn restore(&mut self) {
+        self.allowance = ALLOWANCE;
     }
 }
 
@@ -235,12 +240,16 @@ impl Swarm {
         }
     }
 
-    /// Gives a peer what it may ask for in the next tick, and does not wait any longer for what it owes.
+    /// Does not wait any longer for what a peer owes, and asks it for more.
     pub(super) fn tick_hashes(&mut self, now: Instant, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
-        peer.hashes.allowance = ALLOWANCE;
-        let is_late =
-            |asked: &AskedHashes| now.saturating_duration_since(asked.at) >= ANSWER_PATIENCE;
+        let is_late = |asked: &AskedHashes| {
+            let patience = match asked.purpose {
+                Purpose::Pieces { .. } => ANSWER_PATIENCE,
+                Purpose::Blocks { .. } => BLOCKS_PATIENCE,
+            };
+            now.saturating_duration_since(asked.at) >= patience
+        };
         if peer.hashes.asked.iter().any(is_late) {
             peer.hashes.ask_from = now + ASK_AGAIN_AFTER;
             self.forget_hash_requests(key);
@@ -405,13 +414,15 @@ const RUN_LEN: u32 = 512;
 pub(super) const ASKED_MAX: usize = 4;
 /// Files whose hashes are gathered at the same time.
 const FILES_AT_ONCE: usize = 64;
-/// Hashes that one peer is given in a tick, at most: 2 MiB. Beyond that it is told that there are none.
+/// Hashes that one peer is given in a second, at most: 2 MiB. Beyond that it is told that there are none.
 const ALLOWANCE: u32 = 64 * 1024;
 /// What a question costs beside the hashes that it asks for, as if these were more.
 const REQUEST_COST: u32 = 16;
 /// Hashes that nobody asked for count as so many control messages.
 const UNASKED_COST: u32 = 20;
 const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
+/// Shorter for a piece in dispute, for which others are to be asked in time.
+const BLOCKS_PATIENCE: Duration = Duration::from_secs(5);
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Worlds of version 2.

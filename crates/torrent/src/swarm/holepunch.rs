@@ -65,7 +65,9 @@ impl Swarm {
             peer.spend_patience()?;
         }
         let (asker_at, may_ask) = (peer.punched_at(), peer.introductions > 0);
-        let is_wanted = |peer: &Peer| peer.punched_at() == Some(wanted);
+        // Others know it by the port that it listens at, where its router may have shown us another.
+        let is_wanted =
+            |peer: &Peer| peer.punched_at() == Some(wanted) || peer.contact() == Some(wanted);
         let found = self.peers.iter_mut().find(|(_, peer)| is_wanted(peer));
         let error = match found {
             _ if Reach::of(wanted.ip()) == Reach::Nowhere || wanted.port() == 0 => {
@@ -79,11 +81,12 @@ impl Swarm {
             }
             Some((&key, peer)) => {
                 // More than either can make use of is not passed on.
+                let wanted_at = peer.punched_at().unwrap_or(wanted);
                 if let Some(asker_at) = asker_at.filter(|_| may_ask && peer.introductions > 0) {
                     peer.introductions -= 1;
                     let to_wanted = HolepunchMessage::Connect(asker_at).encode();
                     self.send_extension(key, Extension::Holepunch, to_wanted);
-                    let to_asker = HolepunchMessage::Connect(wanted).encode();
+                    let to_asker = HolepunchMessage::Connect(wanted_at).encode();
                     self.send_extension(asker, Extension::Holepunch, to_asker);
                     if let Some(peer) = self.peers.get_mut(&asker) {
                         peer.introductions -= 1;

@@ -36,12 +36,26 @@ pub(super) enum Metadata {
 #[derive(Debug, Default)]
 pub(super) struct MetadataWants {
     waiting: VecDeque<u32>,
-    sent_this_tick: u32,
+    sent_this_second: u32,
     /// Pieces that it asked for, since it came.
     asked: usize,
 }
 
+impl MetadataWants {
+    /// It may have more.
+    pub(super) const fn restore(&mut self) {
+        self.sent_this_second = 0;
+    }
+}
+
 impl Swarm {
+    /// The metadata that came is of no use to the caller: peers are asked for it again.
+    pub fn fetch_metadata_again(&mut self) {
+        if let Metadata::Awaited(fetch) = &mut self.metadata {
+            fetch.start_over();
+        }
+    }
+
     /// A swarm of a torrent of which only the names are known. It gets the metadata from its peers, says so
     /// by [`Output::Metadata`], and waits for [`learn`](Self::learn).
     ///
@@ -275,26 +289,19 @@ impl Swarm {
         Ok(())
     }
 
-    /// Called every tick of a peer: it may have more.
-    pub(super) fn tick_metadata_wants(&mut self, key: PeerKey) {
-        if let Some(peer) = self.peers.get_mut(&key) {
-            peer.metadata_wants.sent_this_tick = 0;
-        }
-        self.send_metadata(key);
-    }
-
-    fn send_metadata(&mut self, key: PeerKey) {
+    /// Gives a peer what it waits for, as far as its share of the second goes.
+    pub(super) fn send_metadata(&mut self, key: PeerKey) {
         let Metadata::Here(metainfo) = &self.metadata else { return };
         let metainfo = Arc::clone(metainfo);
         let info = metainfo.info_bytes();
         let total_len = u32::try_from(info.len()).ok();
         while let Some(peer) = self.peers.get_mut(&key) {
             let wants = &mut peer.metadata_wants;
-            if wants.sent_this_tick >= SENT_PER_TICK_MAX {
+            if wants.sent_this_second >= SENT_PER_SECOND_MAX {
                 return;
             }
             let Some(piece) = wants.waiting.pop_front() else { return };
-            wants.sent_this_tick += 1;
+            wants.sent_this_second += 1;
             let start = piece as usize * METADATA_PIECE_LEN as usize;
             let end = start + piece_len(total_len.unwrap_or(0), piece);
             let data = Bytes::copy_from_slice(info.get(start..end).unwrap_or_default());
@@ -326,7 +333,7 @@ impl Swarm {
 /// both to connect again.
 const HAVES_TOLD_MAX: u32 = 2000;
 /// Pieces of metadata that a peer may have for each second: 1 MiB.
-const SENT_PER_TICK_MAX: u32 = 64;
+const SENT_PER_SECOND_MAX: u32 = 64;
 /// Pieces that may wait for their turn.
 const WAITING_MAX: usize = 4096;
 /// How often a peer may ask for each piece; more is rejected.

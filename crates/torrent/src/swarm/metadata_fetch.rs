@@ -101,6 +101,11 @@ impl MetadataFetch {
         self.tellers.remove(&key);
     }
 
+    /// What came is of no use: it is asked for anew.
+    pub(super) const fn start_over(&mut self) {
+        self.is_over = false;
+    }
+
     /// Whom to ask for which piece now.
     pub(super) fn requests(&mut self, now: Instant) -> Vec<(PeerKey, u32)> {
         if self.is_over {

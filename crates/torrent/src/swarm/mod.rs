@@ -375,6 +375,8 @@ impl Swarm {
         self.patience_at = now + TICK;
         for peer in self.peers.values_mut() {
             peer.restore_patience();
+            peer.hashes.restore();
+            peer.metadata_wants.restore();
             peer.restore_introductions();
         }
     }
@@ -385,7 +387,9 @@ impl Swarm {
             self.outputs.push_back(Output::Close { peer: key, reason: "silent for three minutes" });
             return;
         }
-        if peer.is_of_no_use(now) && self.picker.wanted_missing() > 0 {
+        // What it has may be wanted once it is known.
+        let is_needless = self.picker.wanted_missing() > 0 && self.hashes.is_settled();
+        if is_needless && peer.is_of_no_use(now) {
             let reason = "neither has what the other wants";
             self.outputs.push_back(Output::Close { peer: key, reason });
             return;
@@ -400,7 +404,7 @@ impl Swarm {
             self.release_all(key);
         }
         self.show_more(now, key);
-        self.tick_metadata_wants(key);
+        self.send_metadata(key);
         self.fill(now, key);
         self.tick_hashes(now, key);
     }

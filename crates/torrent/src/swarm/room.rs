@@ -44,7 +44,8 @@ impl Swarm {
         for (&key, peer) in &mut self.peers {
             let (brought, returned) = peer.moved_since(self.is_completed);
             total += brought;
-            let is_named = self.known.source(peer.addr) == Some(Source::Manual);
+            let is_named =
+                self.known.source(peer.contact().unwrap_or(peer.addr)) == Some(Source::Manual);
             if peer.connected_at <= since && !is_named {
                 old.push((brought, returned, key));
             }

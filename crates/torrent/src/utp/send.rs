@@ -34,6 +34,8 @@ pub(super) struct SendQueue {
     pub(super) queued: usize,
     /// The number of the next transmission.
     pub(super) order: u64,
+    /// When the one before it was.
+    last_sent_at: u64,
     /// The latest transmission that was acknowledged, counted from 1, 0 is none; and when that was.
     pub(super) latest_acknowledged: (u64, u64),
     /// The transmission that only asked what has arrived.
@@ -135,10 +137,9 @@ impl SendQueue {
         self.segments.len()
     }
 
-    /// When the last packet went out, if some are under way and none is known to be lost.
+    /// When a packet went out last, new or again, if some are under way and none is known to be lost.
     pub(super) fn last_sent_at(&self) -> Option<u64> {
-        let last = self.segments.get(self.sent.checked_sub(1)?)?;
-        (self.in_flight > 0 && self.lost == 0).then_some(last.sent_at)
+        (self.in_flight > 0 && self.lost == 0).then_some(self.last_sent_at)
     }
 
     /// Whether packets are under way.
@@ -324,6 +325,7 @@ impl SendQueue {
             segment.fate = Fate::InFlight;
             segment.transmissions = segment.transmissions.saturating_add(1);
             (segment.order, segment.sent_at) = (self.order, now);
+            self.last_sent_at = now;
             self.order += 1;
             self.in_flight += usize::from(segment.len);
             data += usize::from(segment.len);
