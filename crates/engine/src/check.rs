@@ -430,6 +430,10 @@ impl Engine {
         let now = reactor.now();
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let is_known = task.published.is_known();
+        if !is_known {
+            // What came before may have been refused.
+            task.swarm.fetch_metadata_again();
+        }
         task.stage = if is_known { Stage::Running } else { Stage::Fetching };
         task.swarm.set_paused(now, task.flags.contains(StatusWord::PAUSED));
         task.swarm.known.forget_failures();

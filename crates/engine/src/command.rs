@@ -389,6 +389,8 @@ impl Engine {
         task.is_leaving = true;
         let info_hash = task.info_hash();
         let own = task.metainfo.info_hashes();
+        // What is remembered may be of another link to the same torrent.
+        let is_remembered = self.by_hash.get(&info_hash) == Some(&id);
         let named = task.named.take();
         let others = named.into_iter().flat_map(|named| named.magnet.info_hashes.on_the_wire());
         for name in others.chain(own.on_the_wire()) {
@@ -401,7 +403,7 @@ impl Engine {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let storage = Arc::clone(&task.storage);
         reactor.offload_on(task.disk.data, move || storage.close_files(), |(), _, _| {});
-        if self.store.is_some() {
+        if is_remembered && self.store.is_some() {
             self.write(Change::Forget(info_hash), reactor);
         }
         self.forget_if_told(id);

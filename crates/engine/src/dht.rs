@@ -323,7 +323,10 @@ impl Engine {
     /// Begins the search for the torrent whose turn it is.
     fn search_due(&mut self, now: Instant) {
         let Some(id) = self.dht.as_ref().and_then(|dht| dht.next_due(now)) else { return };
-        let is_seed = self.tasks.get(&id).is_some_and(|task| task.swarm.is_completed());
+        let is_seed = self.tasks.get(&id).is_some_and(|task| {
+            // Who has all that it wants of more is a partial seed (BEP 21).
+            task.swarm.is_completed() && task.swarm.have().is_all()
+        });
         let announce = self.dht_announce(is_seed);
         let Some(dht) = &mut self.dht else { return };
         let every = self.config.dht.announce_every.as_millis() as usize;

@@ -300,12 +300,13 @@ impl Engine {
     /// within one or two round trips, unless it is very busy.
     pub(crate) fn patience(
         &self,
-        (id, addr, road): (TaskId, SocketAddr, Road),
+        (id, addr): (TaskId, SocketAddr),
+        (road, name): (Road, InfoHash),
         opening: Duration,
         now: Instant,
     ) -> Duration {
         let most = self.config.limits.handshake_patience;
-        if self.has_other_way(id, addr, road.bit(), now) {
+        if self.has_other_way(id, addr, self.way_bit(id, road, name), now) {
             most.min((8 * opening).clamp(ROAD_PATIENCE_MIN, ROAD_PATIENCE_MAX))
         } else {
             most

@@ -268,6 +268,8 @@ impl Engine {
             task.stage = Stage::Opening;
         }
         self.keep_metadata(id, before, reactor);
+        // A link may have known but one of its names.
+        self.note_for_lsd(id);
         if is_to_stop {
             self.stop(id, reactor);
         }

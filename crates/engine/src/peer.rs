@@ -285,7 +285,7 @@ impl Handler<Engine> for PeerConnection {
         engine.tell(self.torrent, &EventKind::ConnectionOpened { addr, direction });
         let now = reactor.now();
         let opening = self.dialled_at.map_or(Duration::ZERO, |at| now - at);
-        let patience = engine.patience((task, addr, self.road), opening, now);
+        let patience = engine.patience((task, addr), (self.road, info_hash), opening, now);
         reactor.set_deadline(token, now.checked_add(patience));
         let wanted = Some((task, info_hash));
         self.stage = if self.road.is_encrypted() {

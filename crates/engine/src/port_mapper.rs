@@ -219,8 +219,34 @@ fn brief(why: &str) -> String {
 
 /// The router may know any of the protocols, so it is searched for by UPnP while it is asked by the others.
 async fn map_v4(wanted: Wanted) -> Result<Mapping, String> {
-    let mut pmp = pin!(map_by_pmp(wanted));
-    let mut search = pin!(search(wanted));
+    match mapped_or_found(wanted, search(wanted)).await? {
+        Answer::Mapped(mapped) => Ok(mapped),
+        Answer::Router(router) => map_by_upnp(router, wanted).await,
+    }
+}
+
+/// Asks for a way through the router's firewall to our own address.
+async fn map_v6(wanted: Wanted) -> Result<Mapping, String> {
+    match mapped_or_found(wanted, search_firewall(wanted)).await? {
+        Answer::Mapped(mapped) => Ok(mapped),
+        Answer::Router(router) => open_by_upnp(router, wanted).await,
+    }
+}
+
+/// Which of the protocols a router knows.
+enum Answer<T> {
+    /// PCP or NAT-PMP.
+    Mapped(Mapping),
+    /// UPnP, by which it is to be asked yet.
+    Router(T),
+}
+
+/// What PCP or NAT-PMP mapped, or else the router that the search by UPnP found, which goes on meanwhile.
+async fn mapped_or_found<T>(
+    wanted: Wanted,
+    search: impl Future<Output = Result<T, String>>,
+) -> Result<Answer<T>, String> {
+    let (mut pmp, mut search) = (pin!(map_by_pmp(wanted)), pin!(search));
     let mut router = None;
     let by_pmp = loop {
         tokio::select! {
@@ -230,28 +256,14 @@ async fn map_v4(wanted: Wanted) -> Result<Mapping, String> {
         }
     };
     let why = match by_pmp {
-        Ok(mapped) => return Ok(mapped),
+        Ok(mapped) => return Ok(Answer::Mapped(mapped)),
         Err(why) => why,
     };
     let router = match router {
         Some(found) => found,
         None => search.await,
     };
-    match router {
-        Ok(router) => map_by_upnp(router, wanted).await,
-        Err(upnp) => Err(format!("{why}; UPnP: {upnp}")),
-    }
-}
-
-/// Asks for a way through the router's firewall to our own address.
-async fn map_v6(wanted: Wanted) -> Result<Mapping, String> {
-    let search = search_firewall(wanted);
-    let (by_pcp, firewall) = tokio::join!(map_by_pmp(wanted), search);
-    match (by_pcp, firewall) {
-        (Ok(mapped), _) => Ok(mapped),
-        (Err(_), Ok(router)) => open_by_upnp(router, wanted).await,
-        (Err(why), Err(upnp)) => Err(format!("{why}; UPnP: {upnp}")),
-    }
+    router.map(Answer::Router).map_err(|upnp| format!("{why}; UPnP: {upnp}"))
 }
 
 async fn map_by_pmp(wanted: Wanted) -> Result<Mapping, String> {

@@ -170,7 +170,8 @@ impl Engine {
     }
 
     fn remembered(&self, id: TaskId) -> Option<&Task> {
-        let task = self.tasks.get(&id).filter(|task| !task.is_leaving)?;
+        let is_known_by_name = |task: &&Task| self.by_hash.get(&task.info_hash()) == Some(&id);
+        let task = self.tasks.get(&id).filter(is_known_by_name)?;
         (self.config.restore && self.store.is_some()).then_some(task)
     }
 }

@@ -242,10 +242,10 @@ impl Session {
     /// # Errors
     /// If the session has ended.
     pub fn remove(&self, torrent: &Torrent) -> Result<(), Gone> {
-        let (info_hash, id) = (torrent.info_hash(), torrent.id());
+        let torrent = torrent.clone();
         ask(&self.inner.remote, move |engine, reactor| {
-            // It may have been removed and added again, or be another session's.
-            if engine.by_hash.get(&info_hash) == Some(&id) {
+            let id = torrent.id();
+            if engine.tasks.get(&id).is_some_and(|task| torrent.is_task(task)) {
                 engine.remove(id, reactor);
             }
         })

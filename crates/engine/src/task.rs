@@ -185,7 +185,11 @@ impl Task {
     pub(crate) fn without_unproven(&mut self, pieces: Vec<PieceIndex>) -> Vec<PieceIndex> {
         let is_unproven = |piece: &PieceIndex| self.metainfo.piece_check(*piece).is_unknown();
         let (unproven, others) = pieces.into_iter().partition(is_unproven);
-        self.unproven = unproven;
+        let metainfo = &self.metainfo;
+        self.unproven.retain(|piece| metainfo.piece_check(*piece).is_unknown());
+        self.unproven.extend::<Vec<_>>(unproven);
+        self.unproven.sort_unstable();
+        self.unproven.dedup();
         // What is in their files the next run looks at, should it not come to that in this one.
         for &piece in &self.unproven {
             let file = self.metainfo.layout().file_at(piece);

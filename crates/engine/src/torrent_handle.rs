@@ -17,7 +17,7 @@ use crate::session::{Gone, ask};
 use crate::settings::CheckOptions;
 use crate::status::{Published, TorrentStatus};
 use crate::status_word::StatusWord;
-use crate::task::TaskId;
+use crate::task::{Task, TaskId};
 
 /// One torrent of a session. Clones are handles to the same one.
 ///
@@ -56,6 +56,11 @@ impl Torrent {
 
     pub(crate) const fn id(&self) -> TaskId {
         self.id
+    }
+
+    /// Whether it is this task of this engine, and not another session's of the same number.
+    pub(crate) fn is_task(&self, task: &Task) -> bool {
+        Arc::ptr_eq(&self.published, &task.published)
     }
 
     /// Its name among machines.

@@ -109,7 +109,7 @@ def questions(stage):
     stage.finish()
 
 
-@case("dht-libtorrent-keeps", [Flotilla, Libtorrent], 60)
+@case("dht-libtorrent-keeps", [Flotilla, Libtorrent], 120)
 def libtorrent_keeps(stage):
     """libtorrent's node, alone, keeps what `flotilla dht` gives it, counts peers, and takes nobody for a node who only asks."""
     files = payload.single(stage.folder("original"), 1)
