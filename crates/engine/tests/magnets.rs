@@ -17,7 +17,6 @@ use engine::{
 };
 use tempfile::TempDir;
 use torrent::metainfo::Metainfo;
-use torrent::metainfo::create::Format;
 use torrent::wire::{ExtendedHandshake, Message, MetadataMessage, Reserved};
 use torrent::{InfoHash, InfoHashes, Magnet};
 
@@ -241,36 +240,6 @@ fn a_link_comes_back_in_the_next_session_and_so_does_what_became_of_it() {
     eventually("it seeds", || torrent.status().state == TorrentState::Seeding);
     assert_eq!(torrent.files().unwrap()[5].priority, 0, "as the link said");
     third.shutdown(GUARD);
-}
-
-#[test]
-fn of_two_links_to_a_hybrid_the_one_that_failed_is_removed_without_harm_to_the_other() {
-    let payload = Payload::in_format(Format::Hybrid, &[("a", 100_000)], 16 * 1024, 7);
-    let (state, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let seeds = [honest_seed(&payload), honest_seed(&payload)];
-    let names = payload.metainfo.info_hashes();
-    let of_version = [InfoHashes { v2: None, ..names }, InfoHashes { v1: None, ..names }];
-    let first = Session::start(remembering(state.path())).unwrap();
-    let links = std::iter::zip(of_version, &seeds).map(|(names, (_, addr))| {
-        let magnet = Magnet { peers: link(&payload, &[*addr]).peers, ..Magnet::new(names) };
-        let options = AddOptions { dir: dir.path().into(), ..AddOptions::default() };
-        first.add_magnet(&magnet, options).unwrap()
-    });
-    let links: Vec<Torrent> = links.collect();
-    let has_failed = |link: &&Torrent| matches!(link.status().state, TorrentState::Failed(_));
-    eventually("one of them fails", || links.iter().any(|link| has_failed(&link)));
-    let (lost, kept): (Vec<_>, Vec<_>) = links.iter().partition(has_failed);
-    let ([lost], [kept]) = (&lost[..], &kept[..]) else { panic!("{lost:?} {kept:?}") };
-    eventually("the other is complete", || kept.status().state == TorrentState::Seeding);
-    first.remove(lost).unwrap();
-    assert_eq!(first.torrents().len(), 1);
-    first.shutdown(GUARD);
-
-    let second = Session::start(remembering(state.path())).unwrap();
-    let torrents = second.torrents();
-    let [torrent] = &torrents[..] else { panic!("{torrents:?}") };
-    eventually("it seeds", || torrent.status().state == TorrentState::Seeding);
-    assert_eq!(torrent.metainfo().map(Metainfo::info_hashes), Some(names));
 }
 
 #[test]
