@@ -13,8 +13,7 @@ use crate::event::Packet;
 impl Engine {
     /// Who we are, and for which torrent: what a connection begins with. It is told as sent.
     pub(crate) fn greeting(&self, addr: SocketAddr, info_hash: InfoHash) -> [u8; Handshake::LEN] {
-        let ours = Reserved::ours();
-        let ours = if self.names(info_hash).v2.is_some() { ours.with_v2() } else { ours };
+        let ours = Reserved::ours().with_v2_if(self.names(info_hash).v2.is_some());
         let has_dht = self.dht.is_some() && !self.is_private(info_hash);
         let reserved = if has_dht { ours.with_dht() } else { ours };
         let task = self.by_hash.get(&info_hash).and_then(|id| self.tasks.get(id));

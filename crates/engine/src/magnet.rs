@@ -422,6 +422,20 @@ mod tests {
         assert!(took < Duration::from_secs(1), "{took:?}");
     }
 
+    #[test]
+    fn a_connection_made_by_the_name_of_version_1_outlives_the_news_that_there_is_a_version_2() {
+        let payload = Payload::in_format(2_000_000, Format::Hybrid);
+        let world = World::new(1, WorldOptions::default());
+        let mut machines = vec![Machine::new(&world, 1), Machine::new(&world, 2)];
+        machines[0].add(&payload.metainfo, payload.dir.path(), &[]);
+        let names = InfoHashes { v2: None, ..payload.metainfo.info_hashes() };
+        add_link(&mut machines[1], &Magnet::new(names), &[1]);
+        assert!(run_until_complete(&world, &mut machines, Duration::from_secs(600)));
+        // An address is dialled again after a minute.
+        let took = world.elapsed();
+        assert!(took < Duration::from_secs(30), "{took:?}");
+    }
+
     /// The task of a machine.
     fn task_of(machine: &Machine) -> &Task {
         machine.task.and_then(|id| machine.node.state.tasks.get(&id)).expect("there")

@@ -30,6 +30,8 @@ pub(crate) struct PeerConnection {
     is_encrypted: bool,
     /// The torrent that one of us asked for, ours or not.
     torrent: Option<InfoHash>,
+    /// Whether we have said that we know the torrent as one of version 2.
+    has_said_v2: bool,
     /// Its name, once its handshake is here.
     peer_id: Option<PeerId>,
     /// Why it has to end, if it is left to end by itself.
@@ -65,6 +67,7 @@ impl PeerConnection {
             dialled_at: Some(now),
             is_encrypted: false,
             torrent: Some(info_hash),
+            has_said_v2: false,
             peer_id: None,
             verdict: None,
             stage: Stage::Dialling(task, info_hash),
@@ -80,6 +83,7 @@ impl PeerConnection {
             dialled_at: None,
             is_encrypted: false,
             torrent: None,
+            has_said_v2: false,
             peer_id: None,
             verdict: None,
             stage: Stage::Greeting { wanted: None, bytes: Vec::new() },
@@ -170,6 +174,7 @@ impl PeerConnection {
             }
             None => {
                 let task = engine.task_for_peer(theirs.info_hash, reactor)?;
+                self.has_said_v2 = engine.names(theirs.info_hash).v2.is_some();
                 engine.greet(token, self.addr, engine.name_for(&theirs), reactor)?;
                 if self.road.is_utp() {
                     // In a packet of its own, without which some programs wait for the next one.
@@ -179,12 +184,13 @@ impl PeerConnection {
             }
         };
         let v2 = engine.names(theirs.info_hash).v2.map(InfoHashV2::truncated);
-        let knows_v2 = v2 == Some(theirs.info_hash);
+        let knows_v2 = theirs.reserved.has_v2() || v2 == Some(theirs.info_hash);
         let new = NewPeer {
             addr: self.addr,
             direction,
             peer_id: theirs.peer_id,
-            reserved: if knows_v2 { theirs.reserved.with_v2() } else { theirs.reserved },
+            // A link may have learned only since that there is a version 2: that was not agreed upon here.
+            reserved: theirs.reserved.with_v2_if(self.has_said_v2 && knows_v2),
             is_encrypted: self.is_encrypted,
         };
         let bitfield_len = engine.bitfield_len_max(task).ok_or(DisconnectReason::UnknownTorrent)?;
@@ -288,6 +294,7 @@ impl Handler<Engine> for PeerConnection {
         let patience = engine.patience((task, addr), (self.road, info_hash), opening, now);
         reactor.set_deadline(token, now.checked_add(patience));
         let wanted = Some((task, info_hash));
+        self.has_said_v2 = engine.names(info_hash).v2.is_some();
         self.stage = if self.road.is_encrypted() {
             let greeting = engine.greeting(addr, info_hash).to_vec();
             let ours = engine.begin_encrypted(token, info_hash, greeting, reactor)?;

@@ -17,6 +17,7 @@ use engine::{
 };
 use tempfile::TempDir;
 use torrent::metainfo::Metainfo;
+use torrent::metainfo::create::Format;
 use torrent::wire::{ExtendedHandshake, Message, MetadataMessage, Reserved};
 use torrent::{InfoHash, InfoHashes, Magnet};
 
@@ -240,6 +241,37 @@ fn a_link_comes_back_in_the_next_session_and_so_does_what_became_of_it() {
     eventually("it seeds", || torrent.status().state == TorrentState::Seeding);
     assert_eq!(torrent.files().unwrap()[5].priority, 0, "as the link said");
     third.shutdown(GUARD);
+}
+
+#[test]
+fn of_two_links_to_a_hybrid_the_one_that_failed_is_removed_without_harm_to_the_other() {
+    let payload = Payload::in_format(Format::Hybrid, &[("a", 100_000)], 16 * 1024, 7);
+    let (state, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let seeds = [honest_seed(&payload), honest_seed(&payload)];
+    let names = payload.metainfo.info_hashes();
+    let of_version = [InfoHashes { v2: None, ..names }, InfoHashes { v1: None, ..names }];
+    let first = Session::start(remembering(state.path())).unwrap();
+    let links = of_version.map(|names| {
+        let options = AddOptions { dir: dir.path().into(), ..AddOptions::default() };
+        first.add_magnet(&Magnet::new(names), options).unwrap()
+    });
+    for (link, (_, addr)) in links.iter().zip(&seeds) {
+        link.add_peer(*addr).unwrap();
+    }
+    let has_failed = |link: &&Torrent| matches!(link.status().state, TorrentState::Failed(_));
+    eventually("one of them fails", || links.iter().any(|link| has_failed(&link)));
+    let (lost, kept): (Vec<_>, Vec<_>) = links.iter().partition(has_failed);
+    let ([lost], [kept]) = (&lost[..], &kept[..]) else { panic!("{lost:?} {kept:?}") };
+    eventually("the other is complete", || kept.status().state == TorrentState::Seeding);
+    first.remove(lost).unwrap();
+    assert_eq!(first.torrents().len(), 1);
+    first.shutdown(GUARD);
+
+    let second = Session::start(remembering(state.path())).unwrap();
+    let torrents = second.torrents();
+    let [torrent] = &torrents[..] else { panic!("{torrents:?}") };
+    eventually("it seeds", || torrent.status().state == TorrentState::Seeding);
+    assert_eq!(torrent.metainfo().map(Metainfo::info_hashes), Some(names));
 }
 
 #[test]

@@ -48,6 +48,12 @@ impl Reserved {
         self
     }
 
+    /// The same, with or without that word about version 2.
+    pub const fn with_v2_if(mut self, is_v2: bool) -> Self {
+        self.0[7] &= !V2;
+        if is_v2 { self.with_v2() } else { self }
+    }
+
     /// Whether the speaker knows the torrent as one of version 2.
     pub const fn has_v2(self) -> bool {
         self.0[7] & V2 != 0
