@@ -32,6 +32,22 @@ impl Secret {
         (theirs > U768::ONE && theirs < last).then(|| self.raise(&theirs))
     }
 
+    /// As [`shared`](Self::shared), by the first secret from this one on that makes a number without zeros in
+    /// front, if one is near: rTorrent 0.9.8 and others leave such zeros out and then understand nobody, in one
+    /// connection of 256. The end that speaks last can avoid it, for nobody has heard of its secret yet.
+    pub(super) fn shared_in_full(self, theirs: &[u8; KEY_LEN]) -> Option<(Self, [u8; KEY_LEN])> {
+        let mut secret = self;
+        let mut shared = secret.shared(theirs)?;
+        for _ in 0..FULL_ATTEMPTS {
+            if shared[0] != 0 {
+                break;
+            }
+            secret = Self(secret.0.wrapping_add(&U192::ONE));
+            shared = secret.shared(theirs)?;
+        }
+        Some((secret, shared))
+    }
+
     /// The time that it takes does not tell of the secret.
     fn raise(&self, base: &U768) -> [u8; KEY_LEN] {
         let power = ConstMontyForm::<Prime, { U768::LIMBS }>::new(base)
@@ -52,6 +68,8 @@ impl fmt::Debug for Secret {
 pub const SECRET_LEN: usize = 20;
 /// Of a public key and of what is shared, with the zeros in front.
 pub(super) const KEY_LEN: usize = 96;
+/// What one connection may cost.
+const FULL_ATTEMPTS: u32 = 4;
 /// All ends of all connections have agreed on it.
 const PRIME: &str = concat!(
     "ffffffffffffffffc90fdaa22168c234c4c6628b80dc1cd129024e088a67cc74",

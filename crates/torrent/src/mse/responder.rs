@@ -92,7 +92,7 @@ impl Responder {
         let before = std::mem::replace(&mut self.state, State::Over);
         let (state, has_moved) = match before {
             State::AwaitingKey { secret } => match self.input.take_array() {
-                Some(theirs) => (self.answer(&secret, &theirs)?, true),
+                Some(theirs) => (self.answer(secret, &theirs)?, true),
                 None => (State::AwaitingKey { secret }, false),
             },
             State::AwaitingMark { shared, mark } => match self.input.skip_past(&mark)? {
@@ -146,9 +146,9 @@ impl Responder {
     }
 
     /// To a key, whosever it is, with ours.
-    fn answer(&mut self, secret: &Secret, theirs: &[u8; KEY_LEN]) -> Result<State, MseFault> {
-        let shared = secret.shared(theirs).ok_or(MseFault::WeakKey)?;
-        self.outputs.push_back(Output::Send(greeting(secret, &mut self.rng)));
+    fn answer(&mut self, secret: Secret, theirs: &[u8; KEY_LEN]) -> Result<State, MseFault> {
+        let (secret, shared) = secret.shared_in_full(theirs).ok_or(MseFault::WeakKey)?;
+        self.outputs.push_back(Output::Send(greeting(&secret, &mut self.rng)));
         Ok(State::AwaitingMark { mark: first_mark(&shared), shared })
     }
 

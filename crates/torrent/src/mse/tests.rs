@@ -240,6 +240,21 @@ fn an_end_of_padding_is_awaited_as_far_as_padding_may_go() {
 }
 
 #[test]
+fn who_answers_sees_to_it_that_what_is_shared_has_no_zeros_in_front() {
+    let theirs = secret(1).public_key();
+    let shared = |key: &[u8; KEY_LEN]| secret(1).shared(key).expect("shared");
+    let is_short = |seed: &u64| shared(&secret(!seed).public_key())[0] == 0;
+    let seed = (0..).find(is_short).expect("one of 256");
+    let (mut b, mut there) = (responder(seed, BOTH), End::default());
+    b.handle_bytes(&theirs, &torrents()).expect("a key");
+    while there.take(b.poll_output()) {}
+    assert_ne!(shared(there.sent.first_chunk().expect("a key"))[0], 0);
+    let (a, _) =
+        talk(initiator(1, BOTH), responder(seed, BOTH), |_| {}, |len| len).expect("agreed");
+    assert!(a.established.is_some());
+}
+
+#[test]
 fn a_key_that_makes_no_secret_is_refused() {
     let key = [0; KEY_LEN];
     assert_eq!(responder(1, BOTH).handle_bytes(&key, &torrents()), Err(MseFault::WeakKey));
