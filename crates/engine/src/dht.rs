@@ -19,6 +19,7 @@ use torrent::{InfoHash, Rng, Witness};
 
 use crate::engine::Engine;
 use crate::event::{EventKind, FilterPoint};
+use crate::nat::Family;
 use crate::task::{Task, TaskId};
 
 /// How a session takes part in the distributed hash table, by which peers are found without a tracker (BEP 5).
@@ -204,9 +205,9 @@ impl Engine {
     }
 
     /// The UDP port of our node for peers of a torrent to know, if it may have one.
-    pub(crate) fn dht_port(&self, is_private: bool) -> Option<u16> {
+    pub(crate) fn dht_port(&self, family: Family, is_private: bool) -> Option<u16> {
         let is_reachable = self.dht.is_some() && !self.config.dht.is_read_only && !is_private;
-        let port = self.nat.mapped.map(|ports| ports.udp).or(self.port);
+        let port = self.nat.mapped(family).map(|ports| ports.udp).or(self.port);
         port.filter(|_| is_reachable && self.port.is_some())
     }
 
@@ -376,8 +377,9 @@ impl Engine {
         }
         // The router that has mapped a port has told which. Another may show others any port of ours for UDP, which
         // is of use to peers that come by uTP.
-        let is_port_implied = self.config.utp && self.nat.mapped.is_none();
-        Some(Announce { port: self.announced_port(), is_port_implied, is_seed })
+        let is_port_implied = self.config.utp && self.nat.mapped(Family::V4).is_none();
+        let [port, port_v6] = [Family::V4, Family::V6].map(|family| self.announced_port(family));
+        Some(Announce { port, port_v6: Some(port_v6), is_port_implied, is_seed })
     }
 
     /// Our port is another: all torrents are announced again, in turn.

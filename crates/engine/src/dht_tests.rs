@@ -153,7 +153,9 @@ fn the_port_is_that_of_our_datagrams_unless_a_router_has_said_which() {
     assert_eq!(announce(&machine), (PORT, false), "without uTP it would tell nothing");
     machine.node.state.config.utp = true;
     assert_eq!(announce(&machine), (PORT, true));
-    machine.node.state.nat.mapped =
+    machine.node.state.nat.mapped[0] =
         Some(MappedPorts { by: MappingProtocol::Upnp, external_ip: None, tcp: 4001, udp: 4002 });
     assert_eq!(announce(&machine), (4001, false));
+    let over_v6 = machine.node.state.dht_announce(true).and_then(|announce| announce.port_v6);
+    assert_eq!(over_v6, Some(PORT));
 }

@@ -232,14 +232,13 @@ impl Engine {
     pub(crate) fn swarm_config(&self, is_private: bool, peer_id: PeerId) -> SwarmConfig {
         SwarmConfig {
             peer_id,
-            port: self.port.map(|_| self.announced_port()),
+            ports: self.own_ports(is_private),
             client: self.config.client_name(),
             slots: self.config.limits.slots(None),
             seeding: SEEDING_POLICY,
             choking: self.config.choking,
             exchange: self.config.exchange,
             is_private,
-            dht_port: self.dht_port(is_private),
         }
     }
 

@@ -110,26 +110,30 @@ impl Http {
         Stream { allowance, task }
     }
 
-    /// Gets a document of at most `len_max` bytes, then calls `done` on the HTTP thread.
+    /// Gets a document of at most `len_max` bytes, then calls `done` on the HTTP thread. The server is asked by the
+    /// first address if it is asked over IPv4, and by the second over IPv6.
     pub(crate) fn get(
         &self,
-        url: &str,
+        urls: [&str; 2],
         bounds: Bounds,
         family: Family,
         len_max: usize,
         patience: Duration,
         done: impl FnOnce(Result<Vec<u8>, HttpError>) + Send + 'static,
     ) {
-        let (clients, url) = (self.clients.clone(), url.to_owned());
+        let (clients, [v4, v6]) = (self.clients.clone(), urls.map(str::to_owned));
         self.handle.spawn(async move {
             let got = async {
-                let client = clients.for_document(&url, bounds, family).await?;
-                match get(&client, &url, len_max).await {
+                let (client, found) = clients.for_document(&v4, bounds, family).await?;
+                let has = |is_ipv6| found.iter().any(|ip| ip.is_ipv6() == is_ipv6);
+                let is_over_v6 = has(true) && (family == Family::Second || !has(false));
+                match get(&client, if is_over_v6 { &v6 } else { &v4 }, len_max).await {
                     // The way over that family may lead nowhere.
                     Err(HttpError::Unreachable(_) | HttpError::Silent)
                         if family == Family::First =>
                     {
-                        get(&clients.by_any_way(&url, bounds).await?, &url, len_max).await
+                        let url = if has(true) { &v6 } else { &v4 };
+                        get(&clients.by_any_way(url, bounds).await?, url, len_max).await
                     }
                     answer => answer,
                 }
@@ -299,8 +303,8 @@ const FETCH_PATIENCE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
-    use std::net::{Ipv4Addr, TcpListener};
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 
     use super::*;
 
@@ -363,7 +367,7 @@ mod tests {
         let http = Http::new(HttpOptions::default()).expect("a thread");
         let (sender, receiver) = std::sync::mpsc::channel();
         http.get(
-            &url,
+            [&url; 2],
             Bounds::Anywhere,
             Family::First,
             100,
@@ -378,10 +382,34 @@ mod tests {
     fn reached(url: &str, bounds: Bounds) -> Result<Vec<u8>, HttpError> {
         let http = Http::new(HttpOptions::default()).expect("a thread");
         let (sender, receiver) = std::sync::mpsc::channel();
-        http.get(url, bounds, Family::First, 100, FETCH_PATIENCE, move |answer| {
+        http.get([url; 2], bounds, Family::First, 100, FETCH_PATIENCE, move |answer| {
             sender.send(answer).expect("waiting");
         });
         receiver.recv().expect("called")
+    }
+
+    #[test]
+    fn a_server_of_ipv6_alone_is_asked_what_is_meant_for_ipv6() {
+        let Ok(listener) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else {
+            return; // This machine has no IPv6.
+        };
+        let root = format!("http://{}", listener.local_addr().expect("bound"));
+        let urls = ["v4", "v6"].map(|name| format!("{root}/{name}"));
+        std::thread::spawn(move || {
+            let (stream, _) = listener.accept().expect("asked");
+            let mut line = String::new();
+            BufReader::new(&stream).read_line(&mut line).expect("a question");
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{line}", line.len());
+            (&stream).write_all(answer.as_bytes()).expect("taken");
+        });
+        let http = Http::new(HttpOptions::default()).expect("a thread");
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let urls = urls.each_ref().map(String::as_str);
+        http.get(urls, Bounds::Anywhere, Family::First, 100, FETCH_PATIENCE, move |answer| {
+            sender.send(answer).expect("waiting");
+        });
+        let asked = receiver.recv().expect("called").expect("an answer");
+        assert_eq!(asked, b"GET /v6 HTTP/1.1\r\n");
     }
 
     #[test]
@@ -428,7 +456,7 @@ mod tests {
         let http = Http::new(HttpOptions { proxy, ..HttpOptions::default() }).expect("a thread");
         let (sender, receiver) = std::sync::mpsc::channel();
         let url = "http://tracker.example.org/announce";
-        http.get(url, Bounds::World, Family::First, 100, FETCH_PATIENCE, move |answer| {
+        http.get([url; 2], Bounds::World, Family::First, 100, FETCH_PATIENCE, move |answer| {
             sender.send(answer).expect("waiting");
         });
         assert_eq!(receiver.recv().expect("called"), Err(HttpError::Local));

@@ -84,7 +84,7 @@ impl Clients {
         Self(Arc::new(Shared { options, made: Mutex::default() }))
     }
 
-    /// The client to ask for a whole document with.
+    /// The client to ask for a whole document with, and where its server may be.
     ///
     /// # Errors
     /// [`HttpError::Local`] if it may not be where it is, or there is no second family.
@@ -93,7 +93,7 @@ impl Clients {
         url: &str,
         bounds: Bounds,
         family: Family,
-    ) -> Result<Client, HttpError> {
+    ) -> Result<(Client, Vec<IpAddr>), HttpError> {
         let url = parsed(url)?;
         let found = self.look_up(&url).await?;
         let has = |is_ipv6| found.iter().any(|ip| ip.is_ipv6() == is_ipv6);
@@ -105,7 +105,7 @@ impl Clients {
             (false, Family::Second) => return Err(HttpError::OneFamily),
         };
         let realm = realm(&url, bounds, &found)?;
-        self.client(Kind { realm, is_in_parts: false, is_ipv6 })
+        Ok((self.client(Kind { realm, is_in_parts: false, is_ipv6 })?, found))
     }
 
     /// The same client, that uses whichever address it likes.

@@ -75,13 +75,20 @@ pub(crate) type Done = Box<dyn FnOnce(Result<Lease, String>) + Send>;
 /// How it stands with the router.
 #[derive(Debug, Default)]
 pub(crate) struct Nat {
-    /// What it hands on to us over IPv4.
-    pub(crate) mapped: Option<MappedPorts>,
+    /// What it hands on to us, over IPv4 and over IPv6.
+    pub(crate) mapped: [Option<MappedPorts>; 2],
     router: Option<Box<dyn Router>>,
     keepers: Vec<(Family, PortKeeper)>,
     timer: Option<TimerId>,
     /// Once what was mapped is to be taken back: whoever hangs up when that is done, and since when.
     leaving: Option<(Receiver<()>, Instant)>,
+}
+
+impl Nat {
+    /// What the router hands on to us, if it does.
+    pub(crate) const fn mapped(&self, family: Family) -> Option<MappedPorts> {
+        self.mapped[family as usize]
+    }
 }
 
 impl Engine {
@@ -135,10 +142,7 @@ impl Engine {
         }
         *timer = next.map(|at| reactor.add_timer(at, Self::drive_nat));
         for (family, result) in told {
-            match family {
-                Family::V4 => self.ports_mapped(result, reactor),
-                Family::V6 => self.ports_opened(result),
-            }
+            self.ports_mapped(family, result, reactor);
         }
     }
 
@@ -155,11 +159,22 @@ impl Engine {
         self.drive_nat(reactor);
     }
 
-    fn ports_mapped(&mut self, result: Result<MappedPorts, String>, reactor: &mut Reactor<Self>) {
-        let before = self.announced_port();
-        self.nat.mapped = result.as_ref().ok().copied();
-        self.tell_mapped(result);
-        if self.announced_port() != before {
+    fn ports_mapped(
+        &mut self,
+        family: Family,
+        result: Result<MappedPorts, String>,
+        reactor: &mut Reactor<Self>,
+    ) {
+        let before = self.own_ports(false);
+        self.nat.mapped[family as usize] = result.as_ref().ok().copied();
+        match (family, result) {
+            (Family::V6, Err(error)) => {
+                // Few routers know of such a thing there and many need none, so that is no news.
+                tracing::debug!(error, "no way opened over IPv6");
+            }
+            (_, result) => self.tell_mapped(result),
+        }
+        if self.own_ports(false) != before {
             self.announce_to_dht_again(reactor.now());
             let ids: Vec<TaskId> = self.tasks.keys().copied().collect();
             for id in ids {
@@ -167,14 +182,6 @@ impl Engine {
                 task.announcer.moved(reactor.now());
                 self.drive_trackers(id, reactor);
             }
-        }
-    }
-
-    /// The same over IPv6, where few routers know of such a thing and many need none: that one does not is no news.
-    fn ports_opened(&mut self, result: Result<MappedPorts, String>) {
-        match result {
-            Ok(ports) => self.tell_mapped(Ok(ports)),
-            Err(error) => tracing::debug!(error, "no way opened over IPv6"),
         }
     }
 

@@ -1,11 +1,13 @@
 //! Which way everything goes, and how much of us is told: one interface, no name, nothing of our own network.
 
 use torrent::locality::{host_of, is_public_host, may_be_local};
+use torrent::swarm::OwnPorts;
 use torrent::web_seed::WebRequest;
 use torrent::{PeerId, Rng};
 
 use crate::engine::Engine;
 use crate::http_client::{Bounds, HttpOptions};
+use crate::nat::Family;
 use crate::settings::SessionConfig;
 use crate::task::TaskId;
 
@@ -138,15 +140,18 @@ impl Engine {
         }
     }
 
-    /// The port that trackers are told that are asked over IPv6, where no router gives another.
-    pub(crate) fn announced_port_v6(&self) -> u16 {
-        self.port.unwrap_or(PORT_OF_NOBODY)
+    /// The port that others are told over one family of addresses: the router's, if it leads to ours.
+    pub(crate) fn announced_port(&self, family: Family) -> u16 {
+        // Many trackers refuse who has none, and a peer that tries the first port finds nobody.
+        self.nat.mapped(family).map(|ports| ports.tcp).or(self.port).unwrap_or(PORT_OF_NOBODY)
     }
 
-    /// The port that trackers and peers are told: the router's, if it leads to ours.
-    pub(crate) fn announced_port(&self) -> u16 {
-        // Many trackers refuse who has none, and a peer that tries the first port finds nobody.
-        self.nat.mapped.map(|ports| ports.tcp).or(self.port).unwrap_or(PORT_OF_NOBODY)
+    /// What peers of a torrent are told of our ports, over IPv4 and over IPv6.
+    pub(crate) fn own_ports(&self, is_private: bool) -> [OwnPorts; 2] {
+        [Family::V4, Family::V6].map(|family| OwnPorts {
+            listen: self.port.map(|_| self.announced_port(family)),
+            dht: self.dht_port(family, is_private),
+        })
     }
 }
 

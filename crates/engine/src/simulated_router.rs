@@ -22,6 +22,8 @@ use crate::simulation::{Machine, PORT, quiet};
 struct Table {
     /// `None`: there is no way to it.
     gateway: Option<Gateway>,
+    /// The same over IPv6, where it lets through what comes for [`PORT_OPENED`].
+    gateway_v6: Option<Gateway>,
     external_ip: IpAddr,
     /// What it gives in place of our port.
     external_port: u16,
@@ -30,6 +32,9 @@ struct Table {
     asked: Vec<&'static str>,
 }
 
+/// What it gives over IPv6.
+const PORT_OPENED: u16 = PORT + 6;
+
 #[derive(Clone, Debug)]
 struct PretendedRouter(Rc<RefCell<Table>>);
 
@@ -37,6 +42,7 @@ impl PretendedRouter {
     fn new() -> Self {
         Self(Rc::new(RefCell::new(Table {
             gateway: Some(gateway(0)),
+            gateway_v6: None,
             external_ip: IpAddr::from([203, 0, 113, 7]),
             external_port: PORT + 1,
             lifetime: Duration::from_secs(3600),
@@ -52,21 +58,29 @@ impl PretendedRouter {
 
 impl Router for PretendedRouter {
     fn find(&mut self, family: Family) -> Result<Gateway, String> {
-        let gateway = self.0.borrow().gateway.filter(|_| family == Family::V4);
+        let table = self.0.borrow();
+        let gateway = if family == Family::V6 { table.gateway_v6 } else { table.gateway };
         gateway.ok_or_else(|| "no router".to_owned())
     }
 
-    fn map(&mut self, _: Family, _: Gateway, _: NonZeroU16, done: Done) {
+    fn map(&mut self, family: Family, _: Gateway, _: NonZeroU16, done: Done) {
         let mut table = self.0.borrow_mut();
+        if family == Family::V6 {
+            return done(Ok(table.lease(PORT_OPENED)));
+        }
         table.asked.push("map");
         table.mapped = true;
-        done(Ok(table.lease()));
+        done(Ok(table.lease(table.external_port)));
     }
 
     fn renew(&mut self, _: Family, done: Done) {
         let mut table = self.0.borrow_mut();
         table.asked.push("renew");
-        done(if table.mapped { Ok(table.lease()) } else { Err("not known".to_owned()) });
+        done(if table.mapped {
+            Ok(table.lease(table.external_port))
+        } else {
+            Err("not known".to_owned())
+        });
     }
 
     fn leave(&mut self) -> Receiver<()> {
@@ -76,8 +90,8 @@ impl Router for PretendedRouter {
 }
 
 impl Table {
-    fn lease(&self) -> Lease {
-        let (tcp, udp) = (self.external_port, self.external_port);
+    fn lease(&self, port: u16) -> Lease {
+        let (tcp, udp) = (port, port);
         let external_ip = Some(self.external_ip);
         let ports = MappedPorts { by: MappingProtocol::NatPmp, external_ip, tcp, udp };
         Lease { ports, lifetime: self.lifetime }
@@ -96,6 +110,11 @@ fn machine(world: &World, router: &PretendedRouter) -> (Machine, Events) {
     let router = Box::new(router.clone());
     machine.node.with(|engine, reactor| engine.keep_mapped(router, reactor));
     (machine, events)
+}
+
+/// What peers are told of where we listen, over IPv4 and over IPv6.
+fn ports(machine: &Machine) -> [u16; 2] {
+    machine.node.state.own_ports(false).map(|ports| ports.listen.expect("it listens"))
 }
 
 /// The ports that were told of, 0 for none.
@@ -118,13 +137,25 @@ fn what_a_router_maps_is_announced_renewed_and_given_back() {
     };
     run(&mut machine, 1);
     assert_eq!((told(&events), router.asked()), (vec![PORT + 1], vec!["map"]));
-    assert_eq!(machine.node.state.announced_port(), PORT + 1);
-    assert_eq!(machine.node.state.announced_port_v6(), PORT, "over IPv6 it maps nothing");
+    assert_eq!(ports(&machine), [PORT + 1, PORT], "over IPv6 it maps nothing");
     assert_eq!(machine.node.state.external.v4(), Some([203, 0, 113, 7].into()));
     run(&mut machine, 3 * 1800);
     assert_eq!((told(&events), router.asked()), (vec![], vec!["renew"; 3]));
     machine.node.with(|engine, reactor| engine.end(reactor));
     assert_eq!(router.asked(), ["leave"]);
+}
+
+#[test]
+fn over_each_family_the_port_is_told_that_is_right_there() {
+    let world = World::new(1, WorldOptions::default());
+    let router = PretendedRouter::new();
+    router.0.borrow_mut().gateway_v6 = Some(gateway(6));
+    let (mut machine, _events) = machine(&world, &router);
+    world.run_for(&mut [&mut machine.node], Duration::from_secs(1));
+    assert_eq!(ports(&machine), [PORT + 1, PORT_OPENED]);
+    let engine = &machine.node.state;
+    let announce = engine.dht_announce(false).expect("it can be reached");
+    assert_eq!((announce.port, announce.port_v6), (PORT + 1, Some(PORT_OPENED)));
 }
 
 #[test]
@@ -140,7 +171,7 @@ fn a_router_that_forgot_all_is_asked_anew() {
     run(&mut machine, 1800);
     assert_eq!(router.asked(), ["map", "renew", "map"]);
     assert_eq!(told(&events), [PORT + 1, PORT + 2]);
-    assert_eq!(machine.node.state.announced_port(), PORT + 2);
+    assert_eq!(ports(&machine), [PORT + 2, PORT]);
 }
 
 #[test]
@@ -159,7 +190,7 @@ fn a_machine_that_gets_about_asks_each_router_within_a_minute() {
     router.0.borrow_mut().gateway = None;
     run(&mut machine, 3600);
     assert_eq!((told(&events), router.asked()), (vec![0], vec![]));
-    assert_eq!(machine.node.state.announced_port(), PORT);
+    assert_eq!(ports(&machine), [PORT, PORT]);
     router.0.borrow_mut().gateway = Some(gateway(5));
     run(&mut machine, 61);
     assert_eq!((told(&events), router.asked()), (vec![7], vec!["map"]));

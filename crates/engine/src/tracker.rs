@@ -17,6 +17,7 @@ use crate::engine::Engine;
 use crate::event::{EventKind, EventMask, FilterPoint};
 use crate::http::{Http, HttpError};
 use crate::http_client::{Bounds, Family};
+use crate::nat;
 use crate::relay::no_datagrams;
 use crate::task::{Task, TaskId};
 
@@ -55,7 +56,7 @@ impl Engine {
     /// Sends what is due to the trackers of a torrent, and comes back when more is.
     pub(crate) fn drive_trackers(&mut self, id: TaskId, reactor: &mut Reactor<Self>) {
         let now = reactor.now();
-        let port = self.announced_port();
+        let port = self.announced_port(nat::Family::V4);
         while let Some(task) = self.tasks.get_mut(&id) {
             let Some(output) = task.announcer.poll_output(now) else { break };
             match output {
@@ -197,19 +198,17 @@ impl Engine {
         request: TrackerRequest,
         reactor: &mut Reactor<Self>,
     ) {
-        let request = match family {
-            Family::First => request,
-            Family::Second => self.over_ipv6(request),
+        let url = |request: &TrackerRequest| match request {
+            TrackerRequest::Announce(announce) => Some(http::announce_url(&question.url, announce)),
+            TrackerRequest::Scrape(hashes) => http::scrape_url(&question.url, hashes),
         };
-        let (url, patience) = match &request {
-            TrackerRequest::Announce(announce) => {
-                (Some(http::announce_url(&question.url, announce)), patience(announce.event))
-            }
-            TrackerRequest::Scrape(hashes) => {
-                (http::scrape_url(&question.url, hashes), patience(AnnounceEvent::None))
-            }
-        };
-        let Some(url) = url else {
+        let patience = patience(match &request {
+            TrackerRequest::Announce(announce) => announce.event,
+            TrackerRequest::Scrape(_) => AnnounceEvent::None,
+        });
+        // Which family it is asked over shows when its name is looked up.
+        let urls = url(&request).zip(url(&self.over_ipv6(request.clone())));
+        let Some((url, url_v6)) = urls else {
             let fault = TrackerFault::Unreachable("its address allows no scrape".to_owned());
             return self.answer_later(question, Err(fault), reactor);
         };
@@ -219,7 +218,7 @@ impl Engine {
             Ok(http) => http,
             Err(error) => return self.answer_later(question, Err(fault(error)), reactor),
         };
-        http.get(&url, bounds, family, http::REPLY_LEN_MAX, patience, move |body| {
+        http.get([&url, &url_v6], bounds, family, http::REPLY_LEN_MAX, patience, move |body| {
             let read_len = body.as_ref().ok().map(Vec::len);
             let answer = body.map_err(fault).and_then(|body| match &request {
                 TrackerRequest::Announce(_) => http::parse_announce(&body).map(Answer::Announced),
@@ -243,11 +242,11 @@ impl Engine {
         self.tell_asked(&asked, url.len());
     }
 
-    /// What to ask over IPv6, where what the router maps for IPv4 leads nowhere.
+    /// What to ask over IPv6, where our port may be another.
     fn over_ipv6(&self, request: TrackerRequest) -> TrackerRequest {
         match request {
             TrackerRequest::Announce(announce) => {
-                let port = self.announced_port_v6();
+                let port = self.announced_port(nat::Family::V6);
                 TrackerRequest::Announce(Box::new(AnnounceRequest { port, ..*announce }))
             }
             scrape @ TrackerRequest::Scrape(_) => scrape,

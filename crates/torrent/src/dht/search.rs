@@ -52,6 +52,8 @@ pub struct Scrape {
 pub struct Announce {
     /// Where we listen.
     pub port: u16,
+    /// Where we do over IPv6, if not there: what a router maps for IPv4 leads nowhere. It is never implied.
+    pub port_v6: Option<u16>,
     /// We are rather at the port that our datagrams come from: it is right behind a NAT, too, if TCP and UDP have
     /// the same, or peers may come by uTP.
     pub is_port_implied: bool,
@@ -62,7 +64,7 @@ pub struct Announce {
 impl Announce {
     /// A peer at this very port that has not said whether it has all.
     pub const fn at(port: u16) -> Self {
-        Self { port, is_port_implied: false, is_seed: false }
+        Self { port, port_v6: None, is_port_implied: false, is_seed: false }
     }
 }
 
@@ -357,14 +359,18 @@ impl Node {
         for lookup in search.lookups.iter().flatten() {
             for found in lookup.closest() {
                 let Some(token) = found.token else { continue };
+                let is_v6 = found.contact.addr.is_ipv6();
                 let question = match &search.goal {
-                    Goal::Peers { announce: Some(announce) } => Question::AnnouncePeer {
-                        info_hash: *lookup.target(),
-                        port: announce.port,
-                        is_implied: announce.is_port_implied,
-                        is_seed: announce.is_seed,
-                        token,
-                    },
+                    Goal::Peers { announce: Some(announce) } => {
+                        let port_v6 = announce.port_v6.filter(|_| is_v6);
+                        Question::AnnouncePeer {
+                            info_hash: *lookup.target(),
+                            port: port_v6.unwrap_or(announce.port),
+                            is_implied: announce.is_port_implied && port_v6.is_none(),
+                            is_seed: announce.is_seed,
+                            token,
+                        }
+                    }
                     Goal::Put { item, cas } => Question::Put {
                         token,
                         value: item.value(),

@@ -269,6 +269,27 @@ fn peers_are_where_they_say_and_are_counted_without_being_told() {
 }
 
 #[test]
+fn nodes_of_ipv6_are_told_of_the_port_that_is_right_there() {
+    let mut world = World::new(12);
+    let v6 = || NodeConfig { v4: false, v6: true, ..NodeConfig::default() };
+    for _ in 0..20 {
+        world.add_node(v6());
+        world.run(Duration::from_millis(60));
+    }
+    world.run(Duration::from_secs(60));
+    let hash = InfoHash([0x5c; 20]);
+    for (announcer, port_v6, is_port_implied, port) in
+        [(3, Some(4343), false, 4343), (4, Some(4343), true, 4343), (5, None, false, 4242)]
+    {
+        let announce = Announce { port_v6, is_port_implied, ..Announce::at(4242) };
+        world.search(announcer, |node, now| node.announce(now, hash, announce).expect("free"));
+        let told = world.search(15, |node, now| node.peers(now, hash).expect("free"));
+        let wanted = SocketAddr::new(world.hosts[announcer].addr.ip(), port);
+        assert!(peers(&told).contains(&wanted), "{announcer}");
+    }
+}
+
+#[test]
 fn takes_a_name_that_fits_its_address_once_enough_nodes_agree_on_that() {
     let mut world = World::grown(6, 40, 0);
     let newcomer = world.add_node(NodeConfig::default());

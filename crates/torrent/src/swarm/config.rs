@@ -17,13 +17,22 @@ pub enum Refused {
     Banned,
 }
 
+/// Where we are to be found, over one family of addresses: what a router maps for one leads nowhere in the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnPorts {
+    /// Where we listen; `None` if we do not.
+    pub listen: Option<u16>,
+    /// The UDP port of our node of the DHT, for peers that have one; `None` if we have none, or the torrent is private.
+    pub dht: Option<u16>,
+}
+
 /// What a swarm may be told at birth.
 #[derive(Clone, Debug)]
 pub struct SwarmConfig {
     /// The name we go by.
     pub peer_id: PeerId,
-    /// The port we listen on, told to peers; `None` if we do not.
-    pub port: Option<u16>,
+    /// What peers that we meet over IPv4 are told of our ports, and what those over IPv6.
+    pub ports: [OwnPorts; 2],
     /// Our client's name, told to peers. Empty, peers are told neither that nor what address they have.
     pub client: String,
     /// How many peers to serve at once.
@@ -36,6 +45,4 @@ pub struct SwarmConfig {
     pub exchange: bool,
     /// Peers are found by trackers only (BEP 27): nothing is exchanged, and what comes from elsewhere is not taken.
     pub is_private: bool,
-    /// The UDP port of our node of the DHT, for peers that have one; `None` if we have none, or the torrent is private.
-    pub dht_port: Option<u16>,
 }

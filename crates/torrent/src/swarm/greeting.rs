@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 
 use super::peer::Peer;
-use super::{PeerKey, Swarm, uploads};
+use super::{OwnPorts, PeerKey, Swarm, uploads};
 use crate::wire::{ExtendedHandshake, Message};
 
 impl Swarm {
@@ -22,7 +22,7 @@ impl Swarm {
             peer.send(&message);
         }
         self.introduce(peer);
-        if let Some(port) = self.config.dht_port.filter(|_| peer.reserved.has_dht()) {
+        if let Some(port) = self.ports_for(peer).dht.filter(|_| peer.reserved.has_dht()) {
             peer.send(&Message::Port(port));
         }
         if let (true, IpAddr::V4(ip), None) = (peer.has_fast, peer.ip(), &peer.shown) {
@@ -49,7 +49,7 @@ impl Swarm {
         let hello = ExtendedHandshake {
             reqq: Some(uploads::REQUESTS_QUEUED_MAX as u32),
             yourip: client.is_some().then_some(peer.ip()),
-            p: self.config.port.filter(|_| client.is_some()),
+            p: self.ports_for(peer).listen.filter(|_| client.is_some()),
             v: client,
             // Others would hang up on a seed that has nothing to show.
             upload_only: Some(self.is_completed && peer.shown.is_none()),
@@ -57,6 +57,11 @@ impl Swarm {
             metadata_size: self.metadata_len(),
         };
         peer.send(&Message::Extended { id: 0, payload: hello.encode().into() });
+    }
+
+    /// Where we are to be found, over the family that we met this one by.
+    fn ports_for(&self, peer: &Peer) -> OwnPorts {
+        self.config.ports[usize::from(peer.ip().to_canonical().is_ipv6())]
     }
 
     /// The same, after it has changed whether we want anything.

@@ -66,7 +66,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use choker::{Candidate, Choker, ChokingTimers, Role, SeedingPolicy, Slots};
-pub use config::{Refused, SwarmConfig};
+pub use config::{OwnPorts, Refused, SwarmConfig};
 pub use download::{Verdict, VerifyJob};
 pub use known_peer::{Ending, Source};
 pub use offer::{Offer, OfferedPiece};

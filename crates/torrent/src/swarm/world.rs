@@ -91,14 +91,13 @@ impl World {
         peer_id.0[19] = index as u8;
         let config = SwarmConfig {
             peer_id,
-            port: Some(6881),
+            ports: [OwnPorts { listen: Some(6881), dht: None }; 2],
             client: "test".to_owned(),
             slots: Slots::Adaptive,
             seeding: SeedingPolicy::FastestFirst,
             choking: self.choking,
             exchange: self.exchange,
             is_private: self.is_private,
-            dht_port: None,
         };
         let piece_len = self.layout.piece_len() as usize;
         let mut disk = vec![0; self.data.len()];
