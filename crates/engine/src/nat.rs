@@ -178,8 +178,12 @@ impl Engine {
             self.announce_to_dht_again(reactor.now());
             let ids: Vec<TaskId> = self.tasks.keys().copied().collect();
             for id in ids {
+                let Some(task) = self.tasks.get(&id) else { continue };
+                let ports = self.own_ports(task.metainfo.is_private());
                 let Some(task) = self.tasks.get_mut(&id) else { continue };
+                task.swarm.set_ports(ports);
                 task.announcer.moved(reactor.now());
+                self.drain(id, reactor);
                 self.drive_trackers(id, reactor);
             }
         }

@@ -15,7 +15,7 @@ use crate::gateway::Gateway;
 use crate::nat::{Done, Family, Router};
 use crate::port_mapper::{Lease, MappedPorts, MappingProtocol};
 use crate::settings::SessionConfig;
-use crate::simulation::{Machine, PORT, quiet};
+use crate::simulation::{Machine, PORT, Payload, quiet};
 
 /// What a router of IPv4 knows, and has been asked.
 #[derive(Debug)]
@@ -156,6 +156,36 @@ fn over_each_family_the_port_is_told_that_is_right_there() {
     let engine = &machine.node.state;
     let announce = engine.dht_announce(false).expect("it can be reached");
     assert_eq!((announce.port, announce.port_v6), (PORT + 1, Some(PORT_OPENED)));
+}
+
+#[test]
+fn peers_hear_of_a_change_of_the_port_that_we_are_to_be_found_at() {
+    for (is_lost, port) in [(false, PORT + 1), (true, PORT)] {
+        let payload = Payload::new(100_000);
+        let world = World::new(1, WorldOptions::default());
+        let mut machines = [Machine::new(&world, 1), Machine::new(&world, 2)];
+        for (machine, peers) in machines.iter_mut().zip([&[2][..], &[]]) {
+            let dir = machine.dir.path().to_owned();
+            machine.add(&payload.metainfo, &dir, peers);
+        }
+        let [ours, other] = &mut machines;
+        let run = |ours: &mut Machine, other: &mut Machine, seconds| {
+            world.run_for(&mut [&mut ours.node, &mut other.node], Duration::from_secs(seconds));
+        };
+        run(ours, other, 5);
+        let router = PretendedRouter::new();
+        let asked = Box::new(router.clone());
+        ours.node.with(|engine, reactor| engine.keep_mapped(asked, reactor));
+        run(ours, other, 5);
+        if is_lost {
+            router.0.borrow_mut().gateway = None;
+            run(ours, other, 1900);
+        }
+        let task = other.node.state.tasks.values_mut().next().expect("added");
+        let (&key, _) = task.connections.iter().next().expect("connected");
+        let listens_at = task.swarm.remove_peer(key).expect("it came and said where it listens");
+        assert_eq!(listens_at.port(), port, "lost: {is_lost}");
+    }
 }
 
 #[test]

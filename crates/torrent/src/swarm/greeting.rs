@@ -22,9 +22,7 @@ impl Swarm {
             peer.send(&message);
         }
         self.introduce(peer);
-        if let Some(port) = self.ports_for(peer).dht.filter(|_| peer.reserved.has_dht()) {
-            peer.send(&Message::Port(port));
-        }
+        self.name_node(peer);
         if let (true, IpAddr::V4(ip), None) = (peer.has_fast, peer.ip(), &peer.shown) {
             let count = self.layout.piece_count();
             peer.allowed_to_it = crate::wire::allowed_fast_set(
@@ -59,9 +57,34 @@ impl Swarm {
         peer.send(&Message::Extended { id: 0, payload: hello.encode().into() });
     }
 
+    /// Says where our node of the DHT is.
+    fn name_node(&self, peer: &mut Peer) {
+        if let Some(port) = self.ports_for(peer).dht.filter(|_| peer.reserved.has_dht()) {
+            peer.send(&Message::Port(port));
+        }
+    }
+
+    /// We are to be found elsewhere from now on: those whom that is for are told.
+    pub fn set_ports(&mut self, ports: [OwnPorts; 2]) {
+        let before = std::mem::replace(&mut self.config.ports, ports);
+        let mut peers = std::mem::take(&mut self.peers);
+        for (&key, peer) in &mut peers {
+            let family = usize::from(is_v6(peer));
+            let (now, before) = (ports[family], before[family]);
+            if now.listen != before.listen {
+                self.introduce(peer);
+            }
+            if now.dht != before.dht {
+                self.name_node(peer);
+            }
+            self.dirty.push(key);
+        }
+        self.peers = peers;
+    }
+
     /// Where we are to be found, over the family that we met this one by.
     fn ports_for(&self, peer: &Peer) -> OwnPorts {
-        self.config.ports[usize::from(peer.ip().to_canonical().is_ipv6())]
+        self.config.ports[usize::from(is_v6(peer))]
     }
 
     /// The same, after it has changed whether we want anything.
@@ -72,6 +95,10 @@ impl Swarm {
             self.dirty.push(key);
         }
     }
+}
+
+fn is_v6(peer: &Peer) -> bool {
+    peer.ip().to_canonical().is_ipv6()
 }
 
 const ALLOWED_FAST_COUNT: usize = 10;
