@@ -76,9 +76,12 @@ impl Node {
                 reply.nodes = self.nearest(from, query.want, target);
                 self.send(from, transaction, Body::Reply(reply));
             }
-            Question::GetPeers { info_hash, is_scrape } => {
+            Question::GetPeers { info_hash, is_noseed, is_scrape } => {
                 reply.nodes = self.nearest(from, query.want, info_hash);
-                reply.peers = self.peers.peers(now, info_hash, from.is_ipv4(), &mut self.rng);
+                let is_wanted = |peer: SocketAddr, is_seed: bool| {
+                    peer.is_ipv4() == from.is_ipv4() && !(*is_noseed && is_seed)
+                };
+                reply.peers = self.peers.peers(now, info_hash, is_wanted, &mut self.rng);
                 let token = self.tokens.issue(now, from.ip(), info_hash);
                 reply.token = Some(&token);
                 let filters = is_scrape.then(|| self.peers.filters(now, info_hash)).flatten();

@@ -85,6 +85,8 @@ pub enum Question<'a> {
     GetPeers {
         /// The torrent.
         info_hash: NodeId,
+        /// Who has all of it need not be named. (BEP 33)
+        is_noseed: bool,
         /// And how many are there, with and without all of it? (BEP 33)
         is_scrape: bool,
     },
@@ -323,6 +325,7 @@ impl<'a> Question<'a> {
             b"find_node" => Self::FindNode { target: place(b"target")? },
             b"get_peers" => Self::GetPeers {
                 info_hash: place(b"info_hash")?,
+                is_noseed: integer(args, b"noseed") == Some(1),
                 is_scrape: integer(args, b"scrape") == Some(1),
             },
             b"announce_peer" => {

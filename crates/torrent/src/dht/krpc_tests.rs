@@ -39,7 +39,7 @@ fn the_messages_of_the_specification_are_read() {
         ),
         (
             b"d1:ad2:id20:abcdefghij01234567899:info_hash20:mnopqrstuvwxyz123456e1:q9:get_peers1:t2:aa1:y1:qe",
-            query(Question::GetPeers { info_hash: THEIRS, is_scrape: false }),
+            query(Question::GetPeers { info_hash: THEIRS, is_noseed: false, is_scrape: false }),
         ),
         (
             b"d1:rd2:id20:abcdefghij01234567895:token8:aoeusnth6:valuesl6:axje.u6:idhtnmee1:t2:aa1:y1:re",
@@ -72,7 +72,7 @@ fn everything_that_can_be_said_comes_back() {
             is_seed: true,
             token: b"t",
         },
-        Question::GetPeers { info_hash: THEIRS, is_scrape: true },
+        Question::GetPeers { info_hash: THEIRS, is_noseed: true, is_scrape: true },
         Question::SampleInfohashes { target: THEIRS },
         Question::Get { target: THEIRS, seq: Some(i64::MAX) },
         Question::Put { token: b"t", value: b"d1:ai1ee", signed: Some(signed), cas: Some(3) },

@@ -150,8 +150,11 @@ impl Writer {
             Question::FindNode { target } | Question::SampleInfohashes { target } => {
                 self.bytes("target", &target.0);
             }
-            Question::GetPeers { info_hash, is_scrape } => {
+            Question::GetPeers { info_hash, is_noseed, is_scrape } => {
                 self.bytes("info_hash", &info_hash.0);
+                if *is_noseed {
+                    self.integer("noseed", 1);
+                }
                 if *is_scrape {
                     self.integer("scrape", 1);
                 }

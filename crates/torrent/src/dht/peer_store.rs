@@ -101,17 +101,20 @@ impl PeerStore {
         Some(filters)
     }
 
-    /// Some peers of a torrent, of one family; which ones is chance.
+    /// Some peers of a torrent, of those that are wanted: by their addresses, and whether they have said that they have
+    /// all of it. Which ones is chance.
     pub(super) fn peers(
         &mut self,
         now: Instant,
         info_hash: &NodeId,
-        is_ipv4: bool,
+        is_wanted: impl Fn(SocketAddr, bool) -> bool,
         rng: &mut Rng,
     ) -> Vec<SocketAddr> {
         self.expire(now);
         let Some(peers) = self.torrents.get(info_hash) else { return Vec::new() };
-        let mut found: Vec<_> = peers.keys().copied().filter(|a| a.is_ipv4() == is_ipv4).collect();
+        let wanted = peers.iter().filter(|(peer, told)| is_wanted(**peer, told.is_seed));
+        let mut found: Vec<_> = wanted.map(|(peer, _)| *peer).collect();
+        let is_ipv4 = found.iter().all(SocketAddr::is_ipv4);
         let max = if is_ipv4 { REPLY_V4_MAX } else { REPLY_V6_MAX };
         if found.len() > max {
             rng.shuffle(&mut found);
@@ -186,6 +189,10 @@ mod tests {
     use super::*;
     use crate::swarm::tests::epoch;
 
+    fn is_v4(peer: SocketAddr, _is_seed: bool) -> bool {
+        peer.is_ipv4()
+    }
+
     fn peer(number: u32) -> SocketAddr {
         ((number + 0x0100_0000).to_be_bytes(), 6881).into()
     }
@@ -198,10 +205,10 @@ mod tests {
         store.announce(epoch(), hash, peer(1), false);
         store.announce(epoch() + EXPIRE_AFTER / 2, hash, peer(2), false);
         store.announce(epoch(), hash, v6, false);
-        assert_eq!(store.peers(epoch(), &hash, true, &mut rng), [peer(1), peer(2)]);
-        assert_eq!(store.peers(epoch(), &hash, false, &mut rng), [v6]);
-        assert_eq!(store.peers(epoch() + EXPIRE_AFTER, &hash, true, &mut rng), [peer(2)]);
-        assert_eq!(store.peers(epoch() + EXPIRE_AFTER * 2, &hash, true, &mut rng), []);
+        assert_eq!(store.peers(epoch(), &hash, is_v4, &mut rng), [peer(1), peer(2)]);
+        assert_eq!(store.peers(epoch(), &hash, |peer, _| peer.is_ipv6(), &mut rng), [v6]);
+        assert_eq!(store.peers(epoch() + EXPIRE_AFTER, &hash, is_v4, &mut rng), [peer(2)]);
+        assert_eq!(store.peers(epoch() + EXPIRE_AFTER * 2, &hash, is_v4, &mut rng), []);
         assert_eq!(store.counts(), (0, 0));
         assert!(store.by_holder.is_empty());
     }
@@ -214,8 +221,8 @@ mod tests {
             store.announce(epoch(), hash, peer(number), false);
         }
         assert_eq!(store.counts(), (1, PEERS_PER_TORRENT_MAX));
-        let first = store.peers(epoch(), &hash, true, &mut rng);
-        let second = store.peers(epoch(), &hash, true, &mut rng);
+        let first = store.peers(epoch(), &hash, is_v4, &mut rng);
+        let second = store.peers(epoch(), &hash, is_v4, &mut rng);
         assert!(first.len() == REPLY_V4_MAX && first != second, "others each time");
         for port in 1..2000 {
             let other = NodeId::random(&mut rng);
@@ -240,7 +247,7 @@ mod tests {
             store.announce(epoch(), hash, SocketAddr::new(v6, 1), false);
         }
         assert_eq!(store.counts().1, 1 + 2 * PORTS_PER_TORRENT_MAX);
-        let found = store.peers(epoch(), &hash, true, &mut rng);
+        let found = store.peers(epoch(), &hash, is_v4, &mut rng);
         assert!(found.contains(&peer(1)) && found.contains(&([9, 9, 9, 9], 1999).into()));
     }
 
@@ -256,7 +263,7 @@ mod tests {
         assert_eq!(store.counts().1, PEERS_PER_TORRENT_MAX);
         let all: BTreeSet<_> = store.by_age.iter().map(|(_, _, addr)| *addr).collect();
         assert!(all.contains(&peer(9999)) && !all.contains(&peer(0)) && all.contains(&peer(1)));
-        assert_eq!(store.peers(epoch(), &hash, true, &mut rng).len(), REPLY_V4_MAX);
+        assert_eq!(store.peers(epoch(), &hash, is_v4, &mut rng).len(), REPLY_V4_MAX);
     }
 
     #[test]

@@ -236,8 +236,14 @@ impl Node {
         let Some(search) = self.searches.get_mut(&id) else { return };
         match &search.goal {
             Goal::Peers { .. } => {
-                let mut found = self.peers.peers(now, target, true, &mut self.rng);
-                found.extend(self.peers.peers(now, target, false, &mut self.rng));
+                let mut found =
+                    self.peers.peers(now, target, |peer, _| peer.is_ipv4(), &mut self.rng);
+                found.extend(self.peers.peers(
+                    now,
+                    target,
+                    |peer, _| peer.is_ipv6(),
+                    &mut self.rng,
+                ));
                 self.outputs.extend(search.tell_peers(id, found.into_iter()));
             }
             Goal::Scrape => {
@@ -399,8 +405,13 @@ impl Search {
         let to = lookup.next()?;
         let question = match &self.goal {
             Goal::Nodes => Question::FindNode { target },
-            Goal::Peers { .. } => Question::GetPeers { info_hash: target, is_scrape: false },
-            Goal::Scrape => Question::GetPeers { info_hash: target, is_scrape: true },
+            Goal::Peers { announce } => {
+                let is_noseed = announce.is_some_and(|announce| announce.is_seed);
+                Question::GetPeers { info_hash: target, is_noseed, is_scrape: false }
+            }
+            Goal::Scrape => {
+                Question::GetPeers { info_hash: target, is_noseed: false, is_scrape: true }
+            }
             Goal::Get { .. } => Question::Get { target, seq: None },
             // Not the value, but whether there is one: nodes need not send what is older.
             Goal::Put { item, .. } => Question::Get { target, seq: item.seq() },

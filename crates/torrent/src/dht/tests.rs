@@ -104,7 +104,10 @@ impl Alone {
 
     /// The token that `from` gets for a torrent.
     fn token(&mut self, from: SocketAddr, info_hash: NodeId) -> Vec<u8> {
-        let question = ask(NodeId([9; 20]), Question::GetPeers { info_hash, is_scrape: false });
+        let question = ask(
+            NodeId([9; 20]),
+            Question::GetPeers { info_hash, is_noseed: false, is_scrape: false },
+        );
         let answer = self.tell(from, &question).expect("an answer");
         let Ok(Message { body: Body::Reply(reply), .. }) = Message::decode(&answer) else {
             panic!("a reply")
@@ -290,6 +293,34 @@ fn nodes_of_ipv6_are_told_of_the_port_that_is_right_there() {
 }
 
 #[test]
+fn who_wants_no_seeds_is_told_of_the_others_alone() {
+    let mut alone = Alone::new(NodeConfig::default());
+    let info_hash = NodeId([3; 20]);
+    for (host, is_seed) in [(1, true), (2, false), (3, true), (4, false)] {
+        let from = SocketAddr::from(([9, host, 1, 1], 1));
+        let token = alone.token(from, info_hash);
+        let question = Question::AnnouncePeer {
+            info_hash,
+            port: 7,
+            is_implied: false,
+            is_seed,
+            token: &token,
+        };
+        assert_eq!(alone.code(from, question), None);
+    }
+    for (noseed, wanted) in [("", 4), ("6:noseedi0e", 4), ("6:noseedi1e", 2)] {
+        let [id, hash] = ["9", "\x03"].map(|letter| letter.repeat(20));
+        let query =
+            format!("d1:ad2:id20:{id}9:info_hash20:{hash}{noseed}e1:q9:get_peers1:t1:a1:y1:qe");
+        let answer = alone.tell(addr("9.5.1.1:1"), query.as_bytes()).expect("an answer");
+        let Ok(Message { body: Body::Reply(reply), .. }) = Message::decode(&answer) else {
+            panic!("a reply")
+        };
+        assert_eq!(reply.peers.len(), wanted, "{noseed}");
+    }
+}
+
+#[test]
 fn takes_a_name_that_fits_its_address_once_enough_nodes_agree_on_that() {
     let mut world = World::grown(6, 40, 0);
     let newcomer = world.add_node(NodeConfig::default());
@@ -353,7 +384,7 @@ fn survives_any_datagram_from_anyone_at_any_time() {
     let mut world = World::grown(9, 20, 0);
     let templates: Vec<Vec<u8>> = [
         Question::FindNode { target: NodeId([1; 20]) },
-        Question::GetPeers { info_hash: NodeId([2; 20]), is_scrape: true },
+        Question::GetPeers { info_hash: NodeId([2; 20]), is_noseed: false, is_scrape: true },
         Question::AnnouncePeer {
             info_hash: NodeId([2; 20]),
             port: 1,

@@ -309,7 +309,14 @@ impl World {
                 for number in 0..20 {
                     let id = NodeId::random(&mut self.rng);
                     let bytes = match number % 4 {
-                        0 => ask(id, Question::GetPeers { info_hash: target, is_scrape: true }),
+                        0 => ask(
+                            id,
+                            Question::GetPeers {
+                                info_hash: target,
+                                is_noseed: false,
+                                is_scrape: true,
+                            },
+                        ),
                         1 => ask(
                             id,
                             Question::AnnouncePeer {
