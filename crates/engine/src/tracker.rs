@@ -63,6 +63,8 @@ impl Engine {
                 AnnouncerOutput::Announce { id: request, url, event, tracker_id, numwant } => {
                     let event = match event {
                         AnnounceEvent::None if task.is_partial_seed() => AnnounceEvent::Paused,
+                        // It was so when it could not be told.
+                        AnnounceEvent::Completed if task.left() > 0 => AnnounceEvent::None,
                         event => event,
                     };
                     let announce = AnnounceRequest {

@@ -119,7 +119,6 @@ impl Announcer {
     pub fn stop(&mut self, now: Instant) {
         self.is_running = false;
         for tier in &mut self.tiers {
-            tier.owes_completed = false;
             tier.owes_stopped = tier.knows_us
                 || tier.asking.is_some_and(|(_, _, event)| event == AnnounceEvent::Started);
             tier.next_at = (tier.owes_stopped && tier.asking.is_none()).then_some(now);
@@ -204,6 +203,8 @@ impl Announcer {
             tier.next_at = Some(now);
         }
         if !self.is_running {
+            // One try is enough.
+            tier.owes_completed &= event != AnnounceEvent::Completed;
             // What was under way when we stopped may have told it of us.
             tier.owes_stopped = tier.knows_us && event != AnnounceEvent::Stopped;
             tier.knows_us &= tier.owes_stopped;

@@ -77,6 +77,43 @@ fn a_whole_life_tells_each_event_once() {
 }
 
 #[test]
+fn what_was_completed_before_the_tracker_knew_of_us_is_told_before_we_leave() {
+    let (mut announcer, now) = (announcer(&[&["a", "b"]]), epoch());
+    announcer.start(now);
+    let (id, _, _) = asked(&mut announcer, now).expect("due");
+    announcer.completed(now);
+    announcer.stop(now);
+    announcer.handle_reply(now, id, ok(1800));
+    let mut events = Vec::new();
+    while let Some((id, _, event)) = asked(&mut announcer, now) {
+        events.push(event);
+        // Nobody is asked again and again who does not answer.
+        announcer.handle_reply(now, id, Err(TrackerFault::Silent));
+    }
+    assert_eq!(events, [AnnounceEvent::Completed, AnnounceEvent::Stopped]);
+    assert!(!announcer.is_busy());
+    assert_eq!(announcer.poll_timeout(), None);
+}
+
+#[test]
+fn what_was_completed_and_could_not_be_told_is_told_the_next_time() {
+    let (mut announcer, now) = (announcer(&[&["a"]]), epoch());
+    announcer.start(now);
+    let (id, _, _) = asked(&mut announcer, now).expect("due");
+    announcer.completed(now);
+    announcer.stop(now);
+    announcer.handle_reply(now, id, Err(TrackerFault::Silent));
+    assert_eq!((asked(&mut announcer, now), announcer.poll_timeout()), (None, None));
+    announcer.start(now);
+    let mut events = Vec::new();
+    while let Some((id, _, event)) = asked(&mut announcer, now) {
+        events.push(event);
+        announcer.handle_reply(now, id, ok(1800));
+    }
+    assert_eq!(events, [AnnounceEvent::Started, AnnounceEvent::Completed]);
+}
+
+#[test]
 fn intervals_are_kept_within_reason() {
     for (said, low, high) in [(1800, 1700, 1900), (0, 55, 65), (u64::MAX, 80_000, 100_000)] {
         let (mut announcer, now) = (announcer(&[&["a"]]), epoch());

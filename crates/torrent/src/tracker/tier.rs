@@ -58,12 +58,12 @@ impl Tier {
 
     /// What it is asked next, unless none of its trackers can be.
     pub(super) fn ask(&mut self, id: RequestId, is_running: bool) -> Option<AnnouncerOutput> {
-        let event = if !is_running {
+        let event = if self.knows_us && self.owes_completed {
+            AnnounceEvent::Completed
+        } else if !is_running {
             AnnounceEvent::Stopped
         } else if !self.knows_us {
             AnnounceEvent::Started
-        } else if self.owes_completed {
-            AnnounceEvent::Completed
         } else {
             AnnounceEvent::None
         };
