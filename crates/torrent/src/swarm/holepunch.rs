@@ -65,10 +65,7 @@ impl Swarm {
             peer.spend_patience()?;
         }
         let (asker_at, may_ask) = (peer.punched_at(), peer.introductions > 0);
-        // Others know it by the port that it listens at, where its router may have shown us another.
-        let is_wanted =
-            |peer: &Peer| peer.punched_at() == Some(wanted) || peer.contact() == Some(wanted);
-        let found = self.peers.iter_mut().find(|(_, peer)| is_wanted(peer));
+        let found = self.peers.iter_mut().find(|(_, peer)| peer.is_at(wanted));
         let error = match found {
             _ if Reach::of(wanted.ip()) == Reach::Nowhere || wanted.port() == 0 => {
                 Some(HolepunchError::NoSuchPeer)
@@ -104,7 +101,7 @@ impl Swarm {
 
     /// As one of the two: somebody at `addr` is about to dial us, and we dial it.
     fn be_introduced(&mut self, now: Instant, relay: PeerKey, addr: SocketAddr) {
-        let is_here = self.peers.values().any(|peer| peer.punched_at() == Some(addr));
+        let is_here = self.peers.values().any(|peer| peer.is_at(addr));
         let Some(relay) = self.peers.get_mut(&relay) else { return };
         let is_credible = Reach::is_credible(addr.ip(), relay.ip()) && addr.port() != 0;
         let is_refused = self.known.is_banned(addr.ip()) || self.known.is_self(addr);
@@ -154,6 +151,11 @@ impl Peer {
         } else {
             self.contact()
         }
+    }
+
+    /// Whether that is it: others know it by the port that it listens at, where its router may have shown us another.
+    fn is_at(&self, addr: SocketAddr) -> bool {
+        self.punched_at() == Some(addr) || self.contact() == Some(addr)
     }
 
     /// Called every tick: it may be introduced again, and introduce.
@@ -267,6 +269,23 @@ mod tests {
             world.run_for(Duration::from_millis(10));
         }
         assert!(meetings(&world, one).len() <= usize::from(INTRODUCTIONS_MAX) + 2);
+    }
+
+    #[test]
+    fn whoever_is_here_is_not_dialled_where_it_listens() {
+        let (mut world, seed, [one, other]) = three();
+        world.connect(other, one);
+        world.run(1);
+        // It came by uTP, from a port that its router has made up.
+        let swarm = &mut world.hosts[one].swarm;
+        let mut peers = swarm.peers.values_mut();
+        let peer = peers.find(|peer| peer.addr == World::addr(other)).expect("connected");
+        (peer.addr, peer.carrier) = (SocketAddr::new(peer.ip(), 4000), PeerFlags::UTP);
+        for port in [4000, 6881] {
+            let addr = SocketAddr::new(World::addr(other).ip(), port);
+            send(&mut world, seed, one, HolepunchMessage::Connect(addr));
+        }
+        assert!(meetings(&world, one).is_empty(), "{:?}", meetings(&world, one));
     }
 
     #[test]
