@@ -1,7 +1,7 @@
 //! Telling peers of each other, and hearing of others from them ([BEP 11]).
 //!
-//! Each is told once a minute at most who has come and who has gone since, and only of those that somebody can dial:
-//! where we reached them ourselves, or where they say that they listen. What peers say is hearsay. So each may name
+//! Each is told once a minute at most who has come and who has gone since, and whose flags are others now; and only of
+//! those that somebody can dial: where we reached them ourselves, or where they say that they listen. What peers say is hearsay. So each may name
 //! so many addresses, few of one network, and none of networks that it cannot know; and whoever says too much
 //! too often has to go.
 //!
@@ -20,8 +20,8 @@ use crate::{PeerFault, Reach};
 /// What a peer and we have told each other of others.
 #[derive(Debug, Default)]
 pub(super) struct Exchange {
-    /// Those that it believes us to be connected to.
-    told: BTreeSet<SocketAddr>,
+    /// Those that it believes us to be connected to, and what it knows of them.
+    told: BTreeMap<SocketAddr, PeerFlags>,
     /// Nothing is new to it before the count of changes has passed this.
     told_at: u64,
     /// It may not be told anything before.
@@ -92,6 +92,12 @@ impl Swarm {
         if !self.exchanges() {
             return;
         }
+        let contacts = self.peers.values().filter_map(|peer| Some((peer.contact()?, peer.flags())));
+        let contacts: BTreeMap<SocketAddr, PeerFlags> = contacts.collect();
+        if self.contacts != contacts {
+            self.contacts = contacts;
+            self.peer_changes += 1;
+        }
         let is_due = |peer: &Peer| {
             peer.exchange.told_at < self.peer_changes
                 && peer.exchange.not_before.is_none_or(|at| now >= at)
@@ -102,12 +108,12 @@ impl Swarm {
         if due.is_empty() {
             return;
         }
-        let contacts = self.peers.values().filter_map(|peer| Some((peer.contact()?, peer.flags())));
-        let contacts: BTreeMap<SocketAddr, PeerFlags> = contacts.collect();
+        let contacts = std::mem::take(&mut self.contacts);
         for key in due {
             let Some(message) = self.news_for(now, key, &contacts) else { continue };
             self.send_extension(key, Extension::Exchange, message.encode());
         }
+        self.contacts = contacts;
     }
 
     /// What a peer does not know yet, if there is anything.
@@ -128,9 +134,11 @@ impl Swarm {
         let mut added: Vec<(SocketAddr, PeerFlags)> = contacts
             .iter()
             .map(|(&addr, &flags)| (addr, flags))
-            .filter(|(addr, flags)| !exchange.told.contains(addr) && is_of_use(addr, *flags))
+            .filter(|(addr, flags)| {
+                exchange.told.get(addr) != Some(flags) && is_of_use(addr, *flags)
+            })
             .collect();
-        let gone = exchange.told.iter().filter(|addr| !contacts.contains_key(addr));
+        let gone = exchange.told.keys().filter(|addr| !contacts.contains_key(addr));
         let mut dropped: Vec<SocketAddr> = gone.copied().collect();
         if added.len() <= TOLD_AT_ONCE_MAX && dropped.len() <= TOLD_AT_ONCE_MAX {
             exchange.told_at = self.peer_changes;
@@ -138,11 +146,12 @@ impl Swarm {
         if added.is_empty() && dropped.is_empty() {
             return None;
         }
-        // Of many, not the same to everyone.
+        // Of many, not the same to everyone; who is new comes before what has changed.
         self.exchange_rng.shuffle(&mut added);
+        added.sort_by_key(|(addr, _)| exchange.told.contains_key(addr));
         added.truncate(TOLD_AT_ONCE_MAX);
         dropped.truncate(TOLD_AT_ONCE_MAX);
-        exchange.told.extend(added.iter().map(|(addr, _)| *addr));
+        exchange.told.extend(added.iter().copied());
         dropped.iter().for_each(|addr| _ = exchange.told.remove(addr));
         exchange.not_before = Some(now + TOLD_EVERY);
         Some(ExchangeMessage { added, dropped })
@@ -173,7 +182,9 @@ impl Swarm {
         let mut is_any_new = false;
         for (addr, flags) in message.added {
             let addr = canonical(addr);
-            if peer.exchange.takes(addr, teller) {
+            if peer.exchange.knows(addr) {
+                self.known.set_flags(addr, flags);
+            } else if peer.exchange.takes(addr, teller) {
                 is_any_new |= self.known.add_exchanged(addr, flags);
             }
         }
@@ -303,6 +314,24 @@ mod tests {
         world.run(10);
         assert!(knows(&world, leeches[0], late));
         assert!(heard(&world, late) && !heard(&world, leeches[1]));
+        assert!(world.hosts.iter().all(|host| host.faults.is_empty()));
+    }
+
+    #[test]
+    fn what_has_changed_about_a_peer_is_told_a_minute_later() {
+        let (mut world, seed, leeches) = star(2);
+        world.run(3);
+        let flags =
+            |world: &World| world.hosts[leeches[0]].swarm.known.flags(World::addr(leeches[1]));
+        assert_eq!(flags(&world), PeerFlags::HOLEPUNCH);
+        let upload_only =
+            Message::Extended { id: Extension::UploadOnly.number(), payload: vec![1].into() };
+        world.hosts[seed].swarm.is_completed = false;
+        world.inject(leeches[1], seed, &[upload_only]);
+        world.run(50);
+        assert_eq!(flags(&world), PeerFlags::HOLEPUNCH, "once a minute");
+        world.run(10);
+        assert_eq!(flags(&world), PeerFlags::HOLEPUNCH | PeerFlags::SEED);
         assert!(world.hosts.iter().all(|host| host.faults.is_empty()));
     }
 

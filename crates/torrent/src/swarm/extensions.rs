@@ -57,7 +57,6 @@ impl Swarm {
                 self.known.came(contact);
             }
             self.metadata_told(now, key);
-            self.peer_changes += 1;
             self.close_if_both_done(key);
             return Ok(());
         }

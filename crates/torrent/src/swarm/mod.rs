@@ -81,7 +81,7 @@ pub use web_seeds::{WebRun, WebSeedKey};
 
 use crate::metainfo::FileLayout;
 use crate::rate::RateMeter;
-use crate::wire::Message;
+use crate::wire::{Message, PeerFlags};
 use crate::{Bitfield, InfoHash, PieceIndex, Rng};
 use download::OpenPiece;
 use hashes::Hashes;
@@ -117,7 +117,8 @@ pub struct Swarm {
     /// Counts the times when blocks became free to ask for: a peer that found none looks again
     /// only after it has changed.
     supply: u64,
-    /// Counts the changes in who is here and where: peers are told of each other when it has changed.
+    /// Who is here, for peers to be told of each other; and how often that has changed.
+    contacts: BTreeMap<SocketAddr, PeerFlags>,
     peer_changes: u64,
     exchange_rng: Rng,
     /// Those whom we have asked to be introduced to.
@@ -186,6 +187,7 @@ impl Swarm {
             web_runs: BTreeMap::new(),
             next_key: 0,
             supply: 0,
+            contacts: BTreeMap::new(),
             peer_changes: 0,
             exchange_rng: fork(),
             sought: Lately::new(holepunch::SOUGHT_EVERY),
@@ -240,7 +242,6 @@ impl Swarm {
         self.peers.insert(key, peer);
         self.dirty.push(key);
         self.ask_for_hashes(now, key);
-        self.peer_changes += 1;
         if self.peers.len() == 1 {
             self.tick_at = now + TICK;
         }
@@ -262,7 +263,6 @@ impl Swarm {
         if let Some(contact) = contact {
             self.known.left(contact);
         }
-        self.peer_changes += 1;
         self.rest_if_alone();
         contact
     }

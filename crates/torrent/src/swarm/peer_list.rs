@@ -75,12 +75,17 @@ impl PeerList {
     /// A peer told us of an address, and what is special there. Returns whether it is new and worth knowing.
     pub fn add_exchanged(&mut self, addr: SocketAddr, flags: PeerFlags) -> bool {
         let is_new = self.add(addr, Source::Exchange);
+        self.set_flags(addr, flags);
+        is_new
+    }
+
+    /// A peer told us what is special at an address, if it is known.
+    pub fn set_flags(&mut self, addr: SocketAddr, flags: PeerFlags) {
         if let Some(known) = self.known.get_mut(&canonical(addr))
             && !self.is_private
         {
             known.flags = flags;
         }
-        is_new
     }
 
     /// What other peers say of an address.
