@@ -218,7 +218,7 @@ impl DisconnectReason {
     }
 
     /// Whether the peer broke the protocol.
-    const fn is_fault(self) -> bool {
+    pub(crate) const fn is_fault(self) -> bool {
         matches!(
             self,
             Self::WrongInfoHash
@@ -325,9 +325,10 @@ impl Parted {
 }
 
 /// What we close connections for ourselves, this crate and the swarm.
-const BY_WORDS: [DisconnectReason; 17] = [
+const BY_WORDS: [DisconnectReason; 18] = [
     DisconnectReason::ClosedByRemote,
     DisconnectReason::Ourselves,
+    DisconnectReason::AlreadyConnected,
     DisconnectReason::TooManyPeers,
     DisconnectReason::HashChecking,
     DisconnectReason::MalformedPacket,
@@ -360,9 +361,12 @@ mod tests {
 
     #[test]
     fn what_a_swarm_closes_for_has_its_number() {
-        for (words, code) in
-            [("silent for three minutes", -40), ("both are seeds", -25), ("sent bad data", -203)]
-        {
+        for (words, code) in [
+            ("silent for three minutes", -40),
+            ("both are seeds", -25),
+            ("sent bad data", -203),
+            ("already connected", -16),
+        ] {
             assert_eq!(DisconnectReason::of(&Reason::Local(words)).code(), code);
         }
     }
