@@ -19,6 +19,8 @@ use torrent::{Bitfield, PieceIndex, Witness};
 use crate::dht::DhtConfig;
 use crate::disk::{self, hash_files_as};
 use crate::engine::Engine;
+use crate::event::{EventKind, EventMask, Events};
+use crate::parting::DisconnectReason;
 use crate::restore;
 use crate::resume::ResumeRecord;
 use crate::settings::{AddOptions, CheckOptions, ListenConfig, SessionConfig, SessionLimits};
@@ -71,6 +73,7 @@ pub(crate) struct Machine {
     pub(crate) node: Node<Engine>,
     pub(crate) dir: TempDir,
     pub(crate) task: Option<TaskId>,
+    events: Events,
 }
 
 /// A session that finds no peers by itself.
@@ -112,12 +115,18 @@ impl Machine {
         let mut reactor = Reactor::simulated(world.host(&[ip]));
         let seed = reactor.random();
         let mut engine = Engine::new(config, store, reactor.now(), seed);
+        let events = engine.subscribers.subscribe(EventMask::PEERS | EventMask::STATUS, None);
         engine.find_ways().expect("found");
         engine.listen(&mut reactor).expect("a free port");
         engine.start_dht(&reactor);
         engine.tick(&mut reactor);
         let node = Node::from_parts(reactor, engine);
-        Self { node, dir: tempfile::tempdir().expect("a folder"), task: None }
+        Self { node, dir: tempfile::tempdir().expect("a folder"), task: None, events }
+    }
+
+    /// What has been told of peers and of the torrent since it was asked last.
+    pub(crate) fn heard(&self) -> impl Iterator<Item = EventKind> {
+        self.events.try_iter().map(|event| event.kind)
     }
 
     pub(crate) fn add(&mut self, metainfo: &Metainfo, dir: &Path, peers: &[u8]) {
@@ -240,7 +249,30 @@ fn a_swarm_ends_well_on_a_bad_network() {
     }
 }
 
+/// Whether there is never a reason for an event among those who mean well; if so, what it is.
+pub(crate) fn blame(kind: &EventKind) -> Option<String> {
+    let is_blame = match kind {
+        EventKind::PeerFailed { .. }
+        | EventKind::PeerBanned { .. }
+        | EventKind::InvalidRequest { .. } => true,
+        EventKind::PeerDisconnected { reason, .. } => {
+            let never = [
+                DisconnectReason::Idle,
+                DisconnectReason::DoesNotRead,
+                DisconnectReason::EndlessPadding,
+                DisconnectReason::Internal,
+            ];
+            reason.is_fault() || never.contains(reason)
+        }
+        _ => false,
+    };
+    is_blame.then(|| format!("{kind:?}"))
+}
+
 /// Lets the machines run until all have everything, or so long.
+///
+/// # Panics
+/// If one of them, all of which mean well, is blamed for something.
 pub(crate) fn run_until_complete(
     world: &World,
     machines: &mut [Machine],
@@ -249,6 +281,8 @@ pub(crate) fn run_until_complete(
     while !machines.iter().all(Machine::is_complete) && world.elapsed() < patience {
         let turns = machines.iter_mut().map(|machine| &mut machine.node as &mut dyn Turn);
         assert!(world.step(&mut turns.collect::<Vec<_>>()), "nothing can happen any more");
+        let blame = machines.iter().flat_map(Machine::heard).find_map(|kind| blame(&kind));
+        assert_eq!(blame, None, "all of them mean well");
     }
     machines.iter().all(Machine::is_complete)
 }
