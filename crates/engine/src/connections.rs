@@ -117,10 +117,19 @@ impl Engine {
                     _ if is_useless => Ending::NoUse,
                     // That was meant for us as we were before.
                     _ if is_late => Ending::Ours,
+                    // It may have been stopped, or look at its disk: it was of use, and may be so again soon.
+                    _ if why == DisconnectReason::ClosedByRemote
+                        && task.swarm.is_in_the_middle(key) =>
+                    {
+                        Ending::Refused
+                    }
                     ending => ending,
                 };
                 let listens_at = task.swarm.remove_peer(key);
-                task.swarm.known.disconnected(now, addr, ending);
+                // Of two that dialled each other at once by uTP both connections are with one address.
+                if !task.swarm.is_connected_to(addr) {
+                    task.swarm.known.disconnected(now, addr, ending);
+                }
                 if let Some(listens_at) = listens_at {
                     task.swarm.known.came_and_went(now, listens_at, ending);
                 }
@@ -131,6 +140,7 @@ impl Engine {
                         task.swarm.known.disconnected(now, addr, Ending::Ours);
                         self.proxy_failed(why, reactor);
                     }
+                    None if task.swarm.is_connected_to(addr) => task.swarm.known.connected(addr),
                     None => self.road_failed(id, parted, now),
                 }
             }

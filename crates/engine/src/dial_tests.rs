@@ -10,6 +10,7 @@ use reactor::{ConnectOptions, Handler, HandlerError, ListenOptions, Reactor, Rea
 use torrent::swarm::Source;
 use torrent::wire::PeerFlags;
 
+use crate::event::EventKind;
 use crate::settings::SessionConfig;
 use crate::simulation::{Machine, PORT, Payload, quiet};
 
@@ -186,4 +187,57 @@ fn a_peer_that_is_here_already_is_not_dialled_by_every_road() {
     let trace = world.take_trace();
     let dials = trace.iter().filter(|entry| entry.kind == TraceKind::Accept && entry.to == door);
     assert_eq!(dials.count(), 1);
+}
+
+/// Lets everyone go on for so long.
+fn run(world: &World, machines: &mut [Machine], seconds: u64) {
+    let end = world.elapsed() + Duration::from_secs(seconds);
+    until(world, machines, None, |_| world.elapsed() > end);
+}
+
+#[test]
+fn a_peer_that_rests_in_the_middle_is_dialled_again_within_seconds() {
+    let payload = Payload::new(3_000_000);
+    let options = WorldOptions { bytes_per_second: Some(250_000), ..WorldOptions::default() };
+    let world = World::new(4, options);
+    // Without the resets that TCP has for what was not read.
+    let config = SessionConfig { tcp: false, utp: true, ..quiet() };
+    let mut machines = machines(&world, &payload, 1, &config);
+    let seed = SocketAddr::from(([10, 0, 0, 1], PORT));
+    let [rests, dials] = [0, 1].map(|at| machines[at].task.expect("a torrent"));
+    machines[1].node.with(|engine, reactor| {
+        engine.add_addresses(dials, &[seed], Source::Manual, reactor);
+    });
+    run(&world, &mut machines, 3);
+    machines[0].node.with(|engine, reactor| engine.stop(rests, reactor));
+    run(&world, &mut machines, 1);
+    machines[0].node.with(|engine, reactor| engine.start(rests, reactor));
+    // Twelve seconds' worth of data, and a wait.
+    let took = until(&world, &mut machines, None, |machines| machines[1].is_complete());
+    assert!(took < Duration::from_secs(30), "{took:?}");
+}
+
+#[test]
+fn two_that_dialled_each_other_by_utp_at_once_do_not_dial_again_while_they_talk() {
+    for seed in 0..3 {
+        let payload = Payload::new(2_000_000);
+        let options = WorldOptions { bytes_per_second: Some(25_000), ..WorldOptions::default() };
+        let world = World::new(seed, options);
+        let config = SessionConfig { tcp: false, utp: true, ..quiet() };
+        let mut machines = machines(&world, &payload, 1, &config);
+        for (at, other) in [(0, 2), (1, 1)] {
+            let addr = SocketAddr::from(([10, 0, 0, other], PORT));
+            let id = machines[at].task.expect("a torrent");
+            machines[at].node.with(|engine, reactor| {
+                engine.add_addresses(id, &[addr], Source::Manual, reactor);
+            });
+        }
+        run(&world, &mut machines, 2);
+        machines.iter().for_each(|machine| machine.heard().for_each(drop));
+        run(&world, &mut machines, 68);
+        assert!(!machines[1].is_complete());
+        let ended = |kind: &EventKind| matches!(kind, EventKind::PeerDisconnected { .. });
+        let again = machines.iter().flat_map(Machine::heard).find(ended);
+        assert!(again.is_none(), "seed {seed}: {again:?}");
+    }
 }

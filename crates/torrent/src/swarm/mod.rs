@@ -322,6 +322,20 @@ impl Swarm {
         self.peers.get(&key).is_some_and(is_done)
     }
 
+    /// Whether one side serves the other, which wants more: if it hangs up now, that is an interruption.
+    pub fn is_in_the_middle(&self, key: PeerKey) -> bool {
+        self.peers.get(&key).is_some_and(|peer| {
+            let serves_us = peer.downloaded > 0 || !peer.peer_choking;
+            let is_served = peer.uploaded > 0 || !peer.am_choking;
+            (peer.am_interested && serves_us) || (peer.peer_interested && is_served)
+        })
+    }
+
+    /// Whether a peer is connected from or at this address.
+    pub fn is_connected_to(&self, addr: SocketAddr) -> bool {
+        self.peers.values().any(|peer| peer.addr == addr)
+    }
+
     /// Takes the next thing to do, until there is none.
     pub fn poll_output(&mut self, now: Instant) -> Option<Output> {
         if let Some(output) = self.outputs.pop_front() {
