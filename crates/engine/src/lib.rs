@@ -67,6 +67,8 @@ mod filter;
 mod gateway;
 mod greeting;
 mod hasher;
+#[cfg(test)]
+mod honest_tests;
 pub mod http;
 mod http_client;
 mod listen;
