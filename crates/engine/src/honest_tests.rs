@@ -38,6 +38,8 @@ enum Mishap {
     Stop,
     Check,
     Want([u8; 2]),
+    /// Forgets the torrent, and hears of it anew.
+    Again(Begins),
 }
 
 #[derive(Clone, Debug)]
@@ -51,6 +53,10 @@ struct Part {
     tcp: bool,
     utp: bool,
     upload: Option<u64>,
+    download: Option<u64>,
+    memory_max: Option<u64>,
+    slots: Option<usize>,
+    is_paused: bool,
     is_seed: bool,
     super_seeding: bool,
     peers_max: Option<usize>,
@@ -62,6 +68,7 @@ struct Mix {
     latency: Duration,
     rate: Option<u64>,
     loss: f64,
+    resets: f64,
     len: usize,
     parts: Vec<Part>,
     /// When, to whom, what.
@@ -88,8 +95,7 @@ impl Mix {
         let has_super_seeds = seeds == 1 && rng.below(6) == 0;
         let part = |rng: &mut Rng, at: usize| {
             let is_seed = at < seeds;
-            let begins = match (format, rng.below(4)) {
-                _ if is_seed => Begins::WithTorrent,
+            let begins = match (format, if is_seed { 9 } else { rng.below(4) }) {
                 (Format::V1, 0 | 1) => Begins::ByName { v1: true, v2: false },
                 (Format::V2, 0 | 1) => Begins::ByName { v1: false, v2: true },
                 (Format::Hybrid, 0) => Begins::ByName { v1: true, v2: true },
@@ -128,9 +134,13 @@ impl Mix {
                     _ => rng.below(2) == 0,
                 },
                 upload: (rng.below(3) == 0).then_some(60_000),
+                download: (rng.below(4) == 0).then_some(80_000),
+                memory_max: (rng.below(4) == 0).then_some(100_000),
+                slots: (rng.below(6) == 0).then(|| 1 + rng.below(2)),
+                is_paused: rng.below(10) == 0,
                 is_seed,
                 super_seeding: is_seed && has_super_seeds,
-                peers_max: (!is_seed && rng.below(8) == 0).then_some(2 + rng.below(3)),
+                peers_max: (rng.below(8) == 0).then_some(2 + rng.below(3)),
             }
         };
         let parts: Vec<Part> = (0..count + seeds - 1).map(|at| part(rng, at)).collect();
@@ -139,7 +149,16 @@ impl Mix {
             let who = rng.below(parts.len());
             let at = Duration::from_millis(rng.below(12_000) as u64);
             let later = at + Duration::from_millis(rng.below(4_000) as u64);
-            match rng.below(6) {
+            match rng.below(7) {
+                6 if who >= seeds => {
+                    let (v1, v2) = match format {
+                        Format::V1 => (true, false),
+                        Format::V2 => (false, true),
+                        Format::Hybrid => pick(rng, &[(true, true), (true, false), (false, true)]),
+                    };
+                    let again = [Begins::WithTorrent, Begins::Bare, Begins::ByName { v1, v2 }];
+                    mishaps.push((at, who, Mishap::Again(pick(rng, &again))));
+                }
                 0 | 1 => mishaps.extend([(at, who, Mishap::Pause), (later, who, Mishap::GoOn)]),
                 2 | 3 => mishaps.extend([(at, who, Mishap::Stop), (later, who, Mishap::GoOn)]),
                 4 => mishaps.push((at, who, Mishap::Check)),
@@ -153,11 +172,17 @@ impl Mix {
                 }
             }
         }
+        for (at, part) in parts.iter().enumerate() {
+            if part.is_paused {
+                mishaps.push((Duration::from_millis(rng.below(6_000) as u64), at, Mishap::GoOn));
+            }
+        }
         mishaps.sort_by_key(|(at, ..)| *at);
         Self {
             format,
             latency: Duration::from_millis(1 + rng.below(100) as u64),
             rate: (rng.below(4) > 0).then_some(100_000 + rng.below(200_000) as u64),
+            resets: if rng.below(6) == 0 { 0.003 } else { 0.0 },
             loss: if rng.below(4) == 0 { 0.02 } else { 0.0 },
             len: 100_000 + rng.below(1_500_000),
             parts,
@@ -167,10 +192,15 @@ impl Mix {
 }
 
 fn begin(world: &World, mix: &Mix, payload: &Payload) -> Vec<Machine> {
-    let addr = |number: &u8| SocketAddr::from(([10, 0, 0, *number], PORT));
     let make = |(at, part): (usize, &Part)| {
-        let limits =
-            SessionLimits { upload: part.upload, local_too: true, ..SessionLimits::default() };
+        let limits = SessionLimits {
+            upload: part.upload,
+            download: part.download,
+            memory_max: part.memory_max.unwrap_or(24 * 1024 * 1024),
+            upload_slots: part.slots,
+            local_too: true,
+            ..SessionLimits::default()
+        };
         let config = SessionConfig {
             limits,
             encryption: part.encryption,
@@ -184,48 +214,58 @@ fn begin(world: &World, mix: &Mix, payload: &Payload) -> Vec<Machine> {
     };
     let mut machines: Vec<Machine> = mix.parts.iter().enumerate().map(make).collect();
     for (machine, part) in machines.iter_mut().zip(&mix.parts) {
-        let dir = if part.is_seed { payload.dir.path() } else { machine.dir.path() };
-        let options = AddOptions {
-            dir: dir.to_owned(),
-            peers: part.peers.iter().map(addr).collect(),
-            priorities: part.priorities.clone(),
-            super_seeding: part.super_seeding,
-            peers_max: part.peers_max,
-            ..AddOptions::default()
-        };
-        let metainfo = &payload.metainfo;
-        let bare = || Metainfo::parse(&[b"d4:info", metainfo.info_bytes(), b"e"].concat());
-        let added = match part.begins {
-            Begins::WithTorrent => {
-                let metainfo = metainfo.clone();
-                machine.node.with(move |engine, reactor| engine.add(metainfo, options, reactor))
-            }
-            Begins::Bare => {
-                let metainfo = bare().expect("valid");
-                machine.node.with(move |engine, reactor| engine.add(metainfo, options, reactor))
-            }
-            Begins::ByName { v1, v2 } => {
-                let names = metainfo.info_hashes();
-                let names = InfoHashes { v1: names.v1.filter(|_| v1), v2: names.v2.filter(|_| v2) };
-                let magnet = Magnet::new(names);
-                machine
-                    .node
-                    .with(move |engine, reactor| engine.add_magnet(magnet, &options, reactor))
-            }
-        };
-        machine.task = added.map(|(id, _)| id);
+        hear_of_it(machine, part, part.begins, payload);
     }
     machines
 }
 
-fn befall(machine: &mut Machine, mishap: Mishap) {
+fn hear_of_it(machine: &mut Machine, part: &Part, begins: Begins, payload: &Payload) {
+    let addr = |number: &u8| SocketAddr::from(([10, 0, 0, *number], PORT));
+    let dir = if part.is_seed { payload.dir.path() } else { machine.dir.path() };
+    let options = AddOptions {
+        dir: dir.to_owned(),
+        peers: part.peers.iter().map(addr).collect(),
+        priorities: part.priorities.clone(),
+        super_seeding: part.super_seeding,
+        peers_max: part.peers_max,
+        is_paused: part.is_paused,
+        ..AddOptions::default()
+    };
+    let whole = payload.metainfo.clone();
+    let bare = || Metainfo::parse(&[b"d4:info", whole.info_bytes(), b"e"].concat());
+    let names = whole.info_hashes();
+    let added = match begins {
+        Begins::WithTorrent => {
+            machine.node.with(move |engine, reactor| engine.add(whole, options, reactor))
+        }
+        Begins::Bare => {
+            let bare = bare().expect("valid");
+            machine.node.with(move |engine, reactor| engine.add(bare, options, reactor))
+        }
+        Begins::ByName { v1, v2 } => {
+            let names = InfoHashes { v1: names.v1.filter(|_| v1), v2: names.v2.filter(|_| v2) };
+            let magnet = Magnet::new(names);
+            machine.node.with(move |engine, reactor| engine.add_magnet(magnet, &options, reactor))
+        }
+    };
+    machine.task = added.map(|(id, _)| id);
+}
+
+fn befall(machine: &mut Machine, part: &Part, mishap: Mishap, payload: &Payload) {
     let Some(id) = machine.task else { return };
+    if let Mishap::Again(begins) = mishap {
+        machine.node.with(move |engine, reactor| engine.remove(id, reactor));
+        let part = Part { is_paused: false, priorities: Vec::new(), ..part.clone() };
+        hear_of_it(machine, &part, begins, payload);
+        return;
+    }
     machine.node.with(move |engine, reactor| match mishap {
         Mishap::Pause => engine.pause(id, reactor),
         Mishap::GoOn => engine.start(id, reactor),
         Mishap::Stop => engine.stop(id, reactor),
         Mishap::Check => _ = engine.check(id, CheckOptions::default(), reactor).is_ok(),
         Mishap::Want(priorities) => engine.set_priorities(id, priorities.to_vec(), reactor),
+        Mishap::Again(_) => {}
     });
 }
 
@@ -247,6 +287,7 @@ fn play(seed: u64) -> Result<(), String> {
         latency: mix.latency,
         bytes_per_second: mix.rate,
         datagram_loss_share: mix.loss,
+        reset_share: mix.resets,
         ..WorldOptions::default()
     };
     let payload = Payload::in_format(mix.len, mix.format);
@@ -256,12 +297,17 @@ fn play(seed: u64) -> Result<(), String> {
     let mut mishaps = mix.mishaps.iter().peekable();
     let mut waits: Vec<Waits> = vec![(None, Duration::ZERO); machines.len()];
     // What it shows of itself is little, and may be what nobody wants.
-    let is_slow_on_purpose = mix.parts.iter().any(|part| part.super_seeding);
+    let is_slow_on_purpose = mix
+        .parts
+        .iter()
+        .any(|part| part.super_seeding || (part.is_seed && part.peers_max.is_some()));
+    let is_served_by_turns = mix.parts.iter().any(|part| part.slots.is_some());
+    let standstill = if is_served_by_turns { 5 * STANDSTILL } else { STANDSTILL };
     loop {
         let now = world.elapsed();
         while let Some((_, who, mishap)) = mishaps.next_if(|(at, ..)| *at <= now) {
             writeln!(story, "{now:?}: {} {mishap:?}", who + 1).expect("a string");
-            befall(&mut machines[*who], *mishap);
+            befall(&mut machines[*who], &mix.parts[*who], *mishap, &payload);
         }
         for ((at, machine), waits) in machines.iter().enumerate().zip(&mut waits) {
             for kind in machine.heard() {
@@ -273,7 +319,7 @@ fn play(seed: u64) -> Result<(), String> {
             let has = progress(machine);
             if has != waits.0 || has.is_none() || is_slow_on_purpose {
                 *waits = (has, now);
-            } else if now - waits.1 > STANDSTILL {
+            } else if now - waits.1 > standstill {
                 return Err(format!("{story}{now:?}: {} stands still: {has:?}", at + 1));
             }
         }

@@ -436,6 +436,28 @@ mod tests {
         assert!(took < Duration::from_secs(30), "{took:?}");
     }
 
+    #[test]
+    fn a_seed_that_is_lost_before_it_has_told_what_the_torrent_is_is_dialled_again() {
+        let payload = Payload::new(400_000);
+        let world = World::new(1, WorldOptions::default());
+        let mut machines = vec![Machine::new(&world, 1), Machine::new(&world, 2)];
+        machines[0].add(&payload.metainfo, payload.dir.path(), &[]);
+        let magnet = Magnet { peers: Vec::new(), ..Magnet::of(&payload.metainfo) };
+        add_link(&mut machines[1], &magnet, &[1]);
+        let is_introduced = |machine: &Machine| {
+            let now = machine.node.reactor.now();
+            task_of(machine).swarm.peers(now).any(|(_, peer)| peer.is_upload_only)
+        };
+        while !is_introduced(&machines[1]) {
+            assert!(world.elapsed() < Duration::from_secs(60), "they do not meet");
+            let turns = machines.iter_mut().map(|machine| &mut machine.node as &mut dyn Turn);
+            assert!(world.step(&mut turns.collect::<Vec<_>>()));
+        }
+        assert!(!task_of(&machines[1]).published.is_known());
+        world.reset_between([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        assert!(run_until_complete(&world, &mut machines, Duration::from_secs(60)));
+    }
+
     /// The task of a machine.
     fn task_of(machine: &Machine) -> &Task {
         machine.task.and_then(|id| machine.node.state.tasks.get(&id)).expect("there")

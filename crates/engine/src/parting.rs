@@ -207,6 +207,8 @@ impl DisconnectReason {
             Reason::Handler(_) if self.is_fault() => Ending::Fault,
             Reason::Local(_) if self.is_ours() => Ending::Ours,
             Reason::Local(_) if matches!(self, Self::Useless | Self::GaveWay) => Ending::GaveWay,
+            // The other connection may be closed by the peer, which takes this one for the one that stays.
+            Reason::Local(_) if matches!(self, Self::AlreadyConnected) => Ending::Refused,
             Reason::Handler(_) | Reason::Local(_) => Ending::Useful,
             Reason::Reset | Reason::Error(_) | Reason::Timeout => Ending::Refused,
         }
@@ -369,6 +371,12 @@ mod tests {
         ] {
             assert_eq!(DisconnectReason::of(&Reason::Local(words)).code(), code);
         }
+    }
+
+    #[test]
+    fn who_closes_the_other_of_two_connections_is_soon_dialled_again() {
+        let reason = Reason::Local(DisconnectReason::AlreadyConnected.words());
+        assert_eq!(DisconnectReason::of(&reason).ending(&reason), Ending::Refused);
     }
 
     #[test]

@@ -313,8 +313,8 @@ impl Swarm {
 
     /// Whether neither side has a use for the other: it wants nothing, and has nothing that we want.
     pub fn is_useless(&self, key: PeerKey) -> bool {
-        // Of pieces whose hashes are awaited nothing is asked for yet.
-        let knows_its_needs = self.hashes.is_settled();
+        // Of pieces whose hashes are awaited nothing is asked for yet, nor of a torrent that is but a name.
+        let knows_its_needs = self.hashes.is_settled() && !self.is_awaiting_metadata();
         let is_done = |peer: &Peer| match self.is_completed {
             true => peer.is_seed(),
             false => peer.is_upload_only() && peer.interesting == 0 && knows_its_needs,
