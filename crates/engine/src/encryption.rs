@@ -71,6 +71,11 @@ impl Encryption {
         !matches!(self, Self::Off)
     }
 
+    /// Whether we would rather have connections encrypted.
+    pub(crate) const fn is_preferred(self) -> bool {
+        matches!(self, Self::Preferred | Self::Required)
+    }
+
     /// What trackers are told of it.
     pub(crate) const fn announced(self) -> AnnouncedEncryption {
         match self {

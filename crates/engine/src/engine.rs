@@ -233,6 +233,7 @@ impl Engine {
         SwarmConfig {
             peer_id,
             ports: self.own_ports(is_private),
+            prefers_encryption: self.config.encryption.is_preferred(),
             client: self.config.client_name(),
             slots: self.config.limits.slots(None),
             seeding: SEEDING_POLICY,

@@ -33,6 +33,8 @@ pub struct SwarmConfig {
     pub peer_id: PeerId,
     /// What peers that we meet over IPv4 are told of our ports, and what those over IPv6.
     pub ports: [OwnPorts; 2],
+    /// We would rather have connections encrypted, and peers are told so.
+    pub prefers_encryption: bool,
     /// Our client's name, told to peers. Empty, peers are told neither that nor what address they have.
     pub client: String,
     /// How many peers to serve at once.

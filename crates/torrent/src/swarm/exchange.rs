@@ -214,7 +214,9 @@ impl Peer {
 
     /// What others are told about it.
     fn flags(&self) -> PeerFlags {
+        let hello = self.extended.as_ref();
         self.carrier
+            | PeerFlags::ENCRYPTION.only_if(hello.and_then(|hello| hello.e) == Some(true))
             | PeerFlags::SEED.only_if(self.is_upload_only())
             | PeerFlags::HOLEPUNCH.only_if(self.number_of(Extension::Holepunch).is_some())
             | PeerFlags::OUTGOING.only_if(self.direction == Direction::Outgoing)
@@ -333,6 +335,19 @@ mod tests {
         world.run(10);
         assert_eq!(flags(&world), PeerFlags::HOLEPUNCH | PeerFlags::SEED);
         assert!(world.hosts.iter().all(|host| host.faults.is_empty()));
+    }
+
+    #[test]
+    fn who_prefers_encryption_is_told_of_as_such() {
+        for prefers_encryption in [false, true] {
+            let (mut world, seed, leeches) = star(1);
+            world.prefers_encryption = prefers_encryption;
+            let late = world.leech();
+            world.connect(late, seed);
+            world.run(3);
+            let flags = world.hosts[leeches[0]].swarm.known.flags(World::addr(late));
+            assert_eq!(flags.contains(PeerFlags::ENCRYPTION), prefers_encryption);
+        }
     }
 
     #[test]

@@ -53,6 +53,7 @@ impl Swarm {
             upload_only: Some(self.is_completed && peer.shown.is_none()),
             m: self.extensions(),
             metadata_size: self.metadata_len(),
+            e: self.config.prefers_encryption.then_some(true),
         };
         peer.send(&Message::Extended { id: 0, payload: hello.encode().into() });
     }

@@ -32,6 +32,7 @@ pub(super) struct World {
     pub(super) choking: ChokingTimers,
     pub(super) exchange: bool,
     pub(super) is_private: bool,
+    pub(super) prefers_encryption: bool,
     /// Bytes on their way: from, to, what.
     pub(super) wires: VecDeque<(usize, usize, Bytes)>,
 }
@@ -77,6 +78,7 @@ impl World {
             choking: ChokingTimers::default(),
             exchange: true,
             is_private: false,
+            prefers_encryption: false,
             wires: VecDeque::new(),
         }
     }
@@ -92,6 +94,7 @@ impl World {
         let config = SwarmConfig {
             peer_id,
             ports: [OwnPorts { listen: Some(6881), dht: None }; 2],
+            prefers_encryption: self.prefers_encryption,
             client: "test".to_owned(),
             slots: Slots::Adaptive,
             seeding: SeedingPolicy::FastestFirst,

@@ -27,6 +27,8 @@ pub struct ExtendedHandshake {
     pub metadata_size: Option<u32>,
     /// Whether it will download nothing more (BEP 21).
     pub upload_only: Option<bool>,
+    /// Whether it would rather have its connections encrypted.
+    pub e: Option<bool>,
 }
 
 impl ExtendedHandshake {
@@ -49,6 +51,7 @@ impl ExtendedHandshake {
         put(b"p", self.p.map(|p| OwnedValue::Integer(p.into())));
         put(b"metadata_size", self.metadata_size.map(|len| OwnedValue::Integer(len.into())));
         put(b"upload_only", self.upload_only.map(|flag| OwnedValue::Integer(flag.into())));
+        put(b"e", self.e.map(|flag| OwnedValue::Integer(flag.into())));
         let ip = self.yourip.map(|ip| match ip {
             IpAddr::V4(ip) => ip.octets().to_vec(),
             IpAddr::V6(ip) => ip.octets().to_vec(),
@@ -89,18 +92,20 @@ impl ExtendedHandshake {
             m: m.unwrap_or_default(),
             metadata_size: number(b"metadata_size").and_then(|len| u32::try_from(len).ok()),
             upload_only: number(b"upload_only").map(|flag| flag != 0),
+            e: number(b"e").map(|flag| flag != 0),
         })
     }
 
     /// The speaker has said more: what a later handshake leaves out is as it was before.
     pub fn update(&mut self, later: Self) {
-        let Self { v, reqq, yourip, p, m, metadata_size, upload_only } = later;
+        let Self { v, reqq, yourip, p, m, metadata_size, upload_only, e } = later;
         self.v = v.or_else(|| self.v.take());
         self.reqq = reqq.or(self.reqq);
         self.yourip = yourip.or(self.yourip);
         self.p = p.or(self.p);
         self.metadata_size = metadata_size.or(self.metadata_size);
         self.upload_only = upload_only.or(self.upload_only);
+        self.e = e.or(self.e);
         for (name, number) in m {
             if self.m.len() < EXTENSIONS_MAX || self.m.contains_key(&name) {
                 self.m.insert(name, number);
@@ -133,6 +138,7 @@ mod tests {
             m: BTreeMap::from([(b"ut_metadata".to_vec(), 3)]),
             metadata_size: Some(31_235),
             upload_only: Some(true),
+            e: Some(true),
         }
     }
 
