@@ -117,3 +117,15 @@ fn a_link_whose_peers_are_not_there_waits_and_can_be_interrupted() {
     waits.signal("-INT");
     assert_eq!(waits.end(), Some(130));
 }
+
+#[test]
+fn a_network_that_begins_at_a_dead_node_is_waited_for_aloud_and_not_for_ever() {
+    let fixture = Fixture::with_torrent();
+    // Somebody else has the port, and says nothing.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let boot = silent.local_addr().unwrap().to_string();
+    let hash = "0123456789012345678901234567890123456789";
+    let ran = fixture.run(&[&["dht", "get", hash, "--boot", &boot], &BIND[..], &QUIET].concat());
+    ran.assert_complains(1, &format!("waiting for an answer of {boot}"));
+    ran.assert_complains(1, &format!("asked were {boot}; see that"));
+}

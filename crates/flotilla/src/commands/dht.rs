@@ -30,13 +30,14 @@ pub(crate) fn run(options: cli::Dht, terminal: &Terminal) -> Result<(), Failure>
     if options.no_boot || !options.boot.is_empty() {
         config.boot = options.boot;
     }
+    let beginnings = beginnings(&config.boot);
     let session = Session::start(SessionConfig {
         listen: ListenConfig { ports: options.port.0, bind: options.bind },
         state_dir: state_dir(options.state_dir, options.no_state),
         dht: config,
         ..ways::session_config(&options.ways)?
     })?;
-    let screen = Screen { terminal, interrupt, is_json: options.json };
+    let screen = Screen { terminal, interrupt, is_json: options.json, beginnings };
     let done = match options.question {
         None => screen.serve(&session),
         Some(question) => {
@@ -54,6 +55,8 @@ struct Screen<'a> {
     terminal: &'a Terminal,
     interrupt: Interrupt,
     is_json: bool,
+    /// Where the network is to be found.
+    beginnings: String,
 }
 
 impl Screen<'_> {
@@ -115,18 +118,29 @@ impl Screen<'_> {
 
     /// Waits until the network has been found.
     fn join(&self, dht: &Dht) -> Result<(), Failure> {
-        let begun = Instant::now();
-        while !dht.status().map_err(failure)?.is_bootstrapped {
+        let (begun, from) = (Instant::now(), &self.beginnings);
+        let mut is_told = false;
+        loop {
+            let status = dht.status().map_err(failure)?;
+            if status.is_bootstrapped {
+                return Ok(());
+            }
             if self.is_over() {
                 return Err(Failure::Interrupted);
             }
-            if begun.elapsed() > JOIN_PATIENCE {
-                let why = "no node of the DHT answers; --boot HOST:PORT names one to begin with";
-                return Err(Failure::Failed(why.to_owned()));
+            let is_unheard = status.stats.good_nodes == [0, 0];
+            if begun.elapsed() > if is_unheard { UNHEARD_PATIENCE } else { JOIN_PATIENCE } {
+                return Err(Failure::Failed(format!(
+                    "no node of the DHT answers, asked were {from}; \
+                     see that datagrams get out of this network, or name another node by --boot HOST:PORT"
+                )));
+            }
+            if !is_told && begun.elapsed() > TELL_EVERY {
+                self.terminal.complain(&format!("waiting for an answer of {from}"));
+                is_told = true;
             }
             std::thread::sleep(LOOK_EVERY);
         }
-        Ok(())
     }
 
     fn peers(&self, dht: &Dht, info_hash: InfoHash) -> Result<(), Failure> {
@@ -262,6 +276,17 @@ impl Screen<'_> {
     }
 }
 
+/// Where to begin, in words.
+fn beginnings(boot: &[String]) -> String {
+    let mut names = boot.iter().take(NAMES_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if boot.is_empty() {
+        names.push_str("the nodes of the last run alone");
+    } else if boot.len() > NAMES_MAX {
+        names.push_str(" and others");
+    }
+    names
+}
+
 /// What an item is got by.
 enum Target {
     Hash(InfoHash),
@@ -348,5 +373,10 @@ fn fields(status: &DhtStatus) -> serde_json::Value {
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const TELL_EVERY: Duration = Duration::from_secs(5);
+/// How long somebody who answers may take to lead us into the network.
 const JOIN_PATIENCE: Duration = Duration::from_secs(60);
+/// Three times as long as it takes to ask again.
+const UNHEARD_PATIENCE: Duration = Duration::from_secs(20);
+/// Of nodes to begin with, in a sentence.
+const NAMES_MAX: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(3);
