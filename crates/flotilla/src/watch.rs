@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use engine::{Event, EventKind, Events, Session, Torrent, TorrentState, TorrentStatus};
+use engine::{
+    Event, EventKind, EventMask, EventSink, Events, Session, SessionConfig, Torrent, TorrentState,
+    TorrentStatus,
+};
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -45,13 +48,16 @@ pub(crate) enum Outcome {
 }
 
 impl<'a> Watch<'a> {
-    pub(crate) fn new(
+    /// Starts a session. What happens while it begins is told as well: a router may answer before anybody could ask to
+    /// hear of it.
+    pub(crate) fn start(
         terminal: &'a Terminal,
         interrupt: Interrupt,
-        session: Session,
+        config: SessionConfig,
         is_json: bool,
     ) -> Result<Self, Failure> {
-        let events = session.subscribe()?;
+        let (sink, events) = EventSink::new(EventMask::USUAL);
+        let session = Session::start(SessionConfig { events: Some(sink), ..config })?;
         let watch = Self {
             terminal,
             interrupt,

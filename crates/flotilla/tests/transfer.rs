@@ -40,6 +40,16 @@ fn a_download_ends_when_it_is_complete() {
 }
 
 #[test]
+fn what_happens_while_it_begins_is_told_as_well() {
+    let fixture = Fixture::with_torrent();
+    let (_seeder, peer) = fixture.seed(&[]);
+    let ran = fixture.run(&get(&peer, &["--json"]));
+    ran.assert_status(0);
+    // That it listens is so before anybody could ask to hear of what happens, and a router may be as quick.
+    assert!(ran.out().contains(r#""event":"listen_succeeded""#), "{}", ran.out());
+}
+
+#[test]
 fn only_the_files_that_are_wanted_come() {
     let fixture = Fixture::with_torrent();
     let (_seeder, peer) = fixture.seed(&[]);

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use engine::{AddError, AddOptions, Session, Torrent, TorrentState, TorrentStatus, WhenKnown};
+use engine::{AddError, AddOptions, Torrent, TorrentState, TorrentStatus, WhenKnown};
 use torrent::metainfo::Metainfo;
 use torrent::swarm::SelectorKind;
 
@@ -61,8 +61,7 @@ pub(crate) fn run(options: Get, terminal: &Terminal) -> Result<(), Failure> {
         web_seeds: options.web_seeds,
         ..AddOptions::default()
     };
-    let session = Session::start(config)?;
-    let mut watch = Watch::new(terminal, interrupt, session, is_json)?;
+    let mut watch = Watch::start(terminal, interrupt, config, is_json)?;
     let chooser = Chooser {
         filter,
         output: options.output,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use engine::{AddOptions, Session, TorrentState, TorrentStatus};
+use engine::{AddOptions, TorrentState, TorrentStatus};
 use torrent::metainfo::Metainfo;
 
 use super::session_config;
@@ -30,8 +30,8 @@ pub(crate) fn run(options: Seed, terminal: &Terminal) -> Result<(), Failure> {
     let torrents: Vec<(Metainfo, PathBuf)> =
         options.torrents.iter().map(found).collect::<Result<_, Failure>>()?;
     let is_json = options.network.json;
-    let session = Session::start(session_config(options.network, None, terminal)?)?;
-    let mut watch = Watch::new(terminal, interrupt, session, is_json)?;
+    let config = session_config(options.network, None, terminal)?;
+    let mut watch = Watch::start(terminal, interrupt, config, is_json)?;
     for (metainfo, dir) in torrents {
         // Stopped: should the data be wrong, nothing is to be fetched over it.
         let add = AddOptions {
