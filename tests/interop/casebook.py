@@ -4,11 +4,18 @@ from dataclasses import dataclass, field
 from typing import Callable
 
 CASES = {}
+SLOWER = 4  # times as long as on a machine at rest may everything take on one that is busy
+LEAST = 60  # seconds that anything may take
+
+
+def guard(seconds):
+    """How long to wait for what takes so many seconds on a machine at rest, at most: a guard against hanging, not a measure of speed."""
+    return max(LEAST, SLOWER * seconds)
 
 
 @dataclass
 class Case:
-    """A case by its name, the adapters whose programs must be installed, and how many seconds it may take."""
+    """A case by its name, the adapters whose programs must be installed, and how many seconds it takes at most on a machine at rest."""
 
     name: str
     run: Callable

@@ -24,7 +24,8 @@ import sys
 import time
 from pathlib import Path
 
-PATIENCE = 10
+PATIENCE = 60  # seconds to begin
+GRACE = 6  # seconds to end
 TURN = 0.02
 
 
@@ -174,7 +175,7 @@ class SlowFs:
         self.rule({})
         self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(PATIENCE)
+            self._process.wait(GRACE)
         self._process.kill()
         subprocess.run(["umount", "--lazy", self.root], stderr=subprocess.DEVNULL)
 

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import net
+from casebook import guard
 
 
 class Failed(Exception):
@@ -43,13 +44,15 @@ class Stage:
         return client
 
     def wait(self, condition, seconds, what):
-        """Waits until the condition holds, and fails when it does not within so many seconds, or when a client has died meanwhile."""
-        deadline = time.monotonic() + seconds
+        """Waits until the condition holds, which takes so many seconds at most on a machine at rest. Fails when it does not come to hold at
+        all, or when a client has died meanwhile."""
+        limit = guard(seconds)
+        deadline = time.monotonic() + limit
         while not (result := condition()):
             for client in self.clients:
                 client.check_alive()
             if time.monotonic() > deadline:
-                raise Failed(f"waited {seconds} s for {what}")
+                raise Failed(f"waited {limit} s for {what}")
             time.sleep(0.05)
         return result
 
@@ -68,5 +71,8 @@ class Stage:
 
 
 def environment(home):
-    """The environment of a client: nothing of the user's, everything in its own folder."""
-    return {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TERM": "dumb"}
+    """The environment of a client: nothing of the user's, everything in its own folder. No server of names can be reached from where it runs, so
+    who looks one up (some do so with the machine's own) gives up soon."""
+    return {
+        "PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TERM": "dumb", "RES_OPTIONS": "attempts:1 timeout:1"
+    }

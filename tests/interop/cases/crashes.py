@@ -22,18 +22,19 @@ def crash_of_a_seed(stage):
     seeds = []
     for kind in (Flotilla, Libtorrent):
         host = stage.host(kind.__name__.lower())
-        host.limit(MEBIBYTES_PER_SECOND)
+        host.limit(1)
         seed = stage.client(kind)
         seed.seed(host, torrent, files.parent)
         seeds.append(seed)
     there, target = stage.host("leech"), stage.folder("download")
     client = stage.client(Flotilla, "leech")
     client.fetch(there, torrent, target, [seed.host.address(PORT) for seed in seeds])
-    victim = seeds[1]
+    survivor, victim = seeds
     stage.wait(lambda: victim.host.sent() > files.size / 8, 30, "the seed that shall die to have sent an eighth")
     if client.is_done():
         raise Failed("the download was over before the seed could be killed")
     victim.kill()
+    survivor.host.unlimit()
     stage.wait(client.is_done, 40, "flotilla to have everything")
     stage.finish()
     stage.compare(files, target)

@@ -10,7 +10,7 @@ from tracker import OwnTracker
 
 MEBIBYTES = 12
 SECONDS = 40
-SLOWLY = 0.3  # MiB a second
+SLOWLY = 0.1  # MiB a second
 
 
 def transfer(stage, other, theirs, ours, we_seed, is_encrypted=True):

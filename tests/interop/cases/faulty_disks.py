@@ -9,7 +9,7 @@ from pathlib import Path
 
 import payload
 import torrentfile
-from casebook import case
+from casebook import case, guard
 from clients import PORT, Flotilla
 from payload import KIB, MIB
 from slowfs import SlowFs
@@ -41,10 +41,10 @@ class Verify:
     def end(self, status, *patterns):
         """Waits until it ends. Fails unless it does so with this status, and each pattern is found in what it says."""
         try:
-            said, _ = self.process.communicate(timeout=SECONDS)
+            said, _ = self.process.communicate(timeout=guard(SECONDS))
         except subprocess.TimeoutExpired:
             self.process.kill()
-            raise Failed(f"`flotilla verify` did not end within {SECONDS} s") from None
+            raise Failed(f"`flotilla verify` did not end within {guard(SECONDS)} s") from None
         print(f"$ flotilla verify\n{said}status {self.process.returncode}\n", flush=True)
         if "panicked" in said or self.process.returncode != status:
             raise Failed(f"`flotilla verify` ended with status {self.process.returncode}, not {status}: {said!r}")
@@ -240,7 +240,7 @@ def clock_is_set(stage):
     files = payload.single(stage.folder("original"), 12)
     torrent = torrentfile.make(files, stage.dir / "a.torrent", piece_length=PIECE_LENGTH)
     here, there, target = stage.host("seed"), stage.host("leech"), stage.folder("download")
-    here.limit(2)
+    here.limit(1)
     clock = stage.dir / "clock"
     clock.write_text("+0")
     # The monotonic clock is left alone: waits go by that, and some of them by system calls that the library does not see.
@@ -254,6 +254,7 @@ def clock_is_set(stage):
         if client.is_done():
             raise Failed("the download was over before the clock was set")
         clock.write_text(f"{seconds:+}")
+    here.unlimit()
     stage.wait(client.is_done, SECONDS, "flotilla to have everything")
     stage.finish()
     stage.compare(files, target)

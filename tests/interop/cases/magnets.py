@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import payload
 import torrentfile
-from casebook import case
+from casebook import case, guard
 from clients import PORT, Aria2, Flotilla, Libtorrent, Qbittorrent, Rtorrent, Transmission
 from payload import KIB
-from stage import Failed
+from stage import Failed, environment
 from tracker import PORT as TRACKER_PORT
 from tracker import OwnTracker
 
@@ -96,7 +96,7 @@ def show(stage):
     stage.client(Libtorrent).seed(here, torrent, files.parent)
     link, saved = torrent.by_link(peers=[here.address(PORT)]).link, stage.dir / "saved.torrent"
     command = there.command([stage.flotilla, "show", link, "--fetch", "--save", saved])
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, env={"HOME": str(stage.dir)})
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=guard(30), env=environment(stage.folder("home")))
     if ended.returncode != 0:
         raise Failed(f"show ended with status {ended.returncode}: {ended.stderr}")
     if torrentfile.load(saved).info_hash != torrent.info_hash:

@@ -6,11 +6,11 @@ import subprocess
 
 import payload
 import torrentfile
-from casebook import case
+from casebook import case, guard
 from clients import PORT, Flotilla
 from stage import Failed, environment
 
-SECONDS = 20
+SECONDS = guard(20)
 
 
 def refuse(stage, host, args, names, prefix=()):
@@ -123,17 +123,17 @@ def interrupted_screen(stage):
     torrent = torrentfile.make(files, stage.dir / "a.torrent")
 
     def tmux(*args):
-        command = host.command(["tmux", "-S", stage.dir / "tmux", "-f", "/dev/null", *args])
-        return subprocess.run(command, capture_output=True, text=True, check=True, env=environment(stage.folder("home"))).stdout
+        command = host.command(["tmux", "-S", "tmux", "-f", "/dev/null", *args])
+        return subprocess.run(command, capture_output=True, text=True, check=True, cwd=stage.dir, env=environment(stage.folder("home"))).stdout
 
     def screen():
         return tmux("capture-pane", "-p")
 
     get = [stage.flotilla, "get", torrent.path, "-o", stage.folder("download"), "--no-state", "--no-dht", "--no-lsd", "--no-nat"]
     tmux("new-session", "-d", "-x", "80", "-y", "24", f"{shlex.join(map(str, get))}; echo ended $?; exec cat")
-    stage.wait(lambda: "Peers" in screen() and "0.0%" in screen(), SECONDS, "the table")
+    stage.wait(lambda: "Peers" in screen() and "0.0%" in screen(), 20, "the table")
     tmux("send-keys", "C-c")
-    stage.wait(lambda: "ended 130" in screen(), SECONDS, "the end")
+    stage.wait(lambda: "ended 130" in screen(), 20, "the end")
     print(left := screen())
     if "Peers" in left or "0.0%" in left or "interrupted; the same command goes on from here" not in left:
         raise Failed(f"this is left on the screen: {left!r}")

@@ -9,7 +9,7 @@ import subprocess
 
 import payload
 import torrentfile
-from casebook import case
+from casebook import case, guard
 from clients import PORT, Flotilla, Libtorrent, Rtorrent
 from clients.libtorrent import PYTHON, SCRIPT
 from payload import KIB
@@ -151,8 +151,8 @@ def _register_block_hashes(seeder, name):
             for offset in (1024 * KIB + 5 * 16 * KIB + 9, 1024 * KIB + 7 * 16 * KIB, len(data) - 1):
                 data[offset] ^= 1
             copy.write_bytes(data)
-            command = [stage.flotilla, "verify", torrent.path, copy, "--ask-peers", "--patience", "30s", "--peer", here.address(PORT)]
-            ended = subprocess.run(there.command(command), capture_output=True, text=True, timeout=60, env=environment(stage.folder("home")))
+            command = [stage.flotilla, "verify", torrent.path, copy, "--ask-peers", "--patience", "2m", "--peer", here.address(PORT)]
+            ended = subprocess.run(there.command(command), capture_output=True, text=True, timeout=guard(60), env=environment(stage.folder("home")))
             first, second = 1024 * KIB + 5 * 16 * KIB, 1024 * KIB + 7 * 16 * KIB
             last = (len(data) - 1) // (16 * KIB) * 16 * KIB
             spans = f"bytes {first} to {first + 16 * KIB - 1}, {second} to {second + 16 * KIB - 1}, {last} to {len(data) - 1}"

@@ -12,7 +12,6 @@ from pathlib import Path
 from stage import Failed, environment
 
 PORT = 6881
-PATIENCE = 6  # seconds to end in order
 
 
 class Client:
@@ -25,6 +24,7 @@ class Client:
     makes_empty_files = True
     speaks_ipv6 = False
     stop_signal = signal.SIGTERM
+    patience = 6  # seconds to end in order; others are ended then, without a word
     # Whether it encrypts what it says to peers: "off", "allowed", "required"; "plaintext": it hides the handshake only.
     encryption = "off"
     # Whether it talks uTP; and whether it connects over TCP, where that can be told.
@@ -82,6 +82,10 @@ class Client:
         if self.process and not self.expected_end and self.process.poll() is not None:
             raise Failed(f"{self.name} ended by itself with status {self.process.returncode}: {self.last_words()}")
 
+    def lines(self):
+        """What it has said so far, without a line that is still being written."""
+        return self.log.read_text(errors="replace").split("\n")[:-1] if self.log.exists() else []
+
     def last_words(self):
         lines = self.log.read_text(errors="replace").strip().splitlines() if self.log.exists() else []
         return lines[-1] if lines else "it said nothing"
@@ -92,7 +96,7 @@ class Client:
         if self.process and self.process.poll() is None:
             self.process.send_signal(self.stop_signal)
             try:
-                self.process.wait(PATIENCE)
+                self.process.wait(self.patience)
             except subprocess.TimeoutExpired:
                 self.is_stubborn = True
                 self.kill()

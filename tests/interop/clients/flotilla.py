@@ -4,15 +4,17 @@ import json
 import signal
 import subprocess
 
+from casebook import guard
 from stage import Failed, environment
 
-from .base import PATIENCE, PORT, Client
+from .base import PORT, Client
 
 
 class Flotilla(Client):
     takes_peers = True
     speaks_ipv6 = True
     stop_signal = signal.SIGINT
+    patience = guard(6)
     # A PEM file of the one certificate to believe; the system's if there is none.
     believes = None
     # A command that runs it as its own last words.
@@ -50,7 +52,7 @@ class Flotilla(Client):
     def ask_dht(self, host, *question):
         """The lines of the answer to a question to the DHT."""
         options = ("--port", 7000, "--boot", self.dht, "--no-state")
-        done = subprocess.run(host.command([self.stage.flotilla, "dht", *question, *options]), capture_output=True, text=True, timeout=60, env=environment(self.dir))
+        done = subprocess.run(host.command([self.stage.flotilla, "dht", *question, *options]), capture_output=True, text=True, timeout=guard(60), env=environment(self.dir))
         if done.returncode != 0:
             raise Failed(f"flotilla dht {question[0]}: {done.stderr.strip()}")
         return done.stdout.splitlines()
@@ -75,16 +77,11 @@ class Flotilla(Client):
 
     def events(self, kind):
         """The events of that kind so far."""
-        found = []
-        for line in self.log.read_text(errors="replace").splitlines():
-            if line.startswith("{") and line.endswith("}"):
-                event = json.loads(line)
-                if event["event"] == kind:
-                    found.append(event)
-        return found
+        events = [json.loads(line) for line in self.lines() if line.startswith("{")]
+        return [event for event in events if event["event"] == kind]
 
     def examine(self):
         if self.log.exists() and "panicked" in self.log.read_text(errors="replace"):
             raise Failed(f"{self.name} panicked, see {self.log}")
         if self.is_stubborn:
-            raise Failed(f"{self.name} did not end within {PATIENCE} s of being interrupted")
+            raise Failed(f"{self.name} did not end within {self.patience} s of being interrupted")

@@ -59,5 +59,5 @@ class Libtorrent(Client):
 
     def status(self):
         """The last complete line that the script has printed about itself."""
-        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.startswith("{") and line.endswith("}")]
+        lines = [line for line in self.lines() if line.startswith("{")]
         return json.loads(lines[-1]) if lines else {}

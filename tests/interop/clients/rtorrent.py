@@ -7,6 +7,7 @@ import xmlrpc.client
 from .base import PORT, Client
 
 
+SCGI = ("127.0.0.1", 5000)  # no socket in its folder, whose path may be too long for one
 ENCRYPTION = {
     "off": "none",
     "allowed": "allow_incoming,enable_retry",
@@ -30,7 +31,7 @@ class Rtorrent(Client):
         self.stage.folder(f"{self.name}/session")
         options = {
             "system.daemon.set": "true",
-            "network.scgi.open_local": self.dir / "scgi",
+            "network.scgi.open_port": "%s:%d" % SCGI,
             "network.port_range.set": f"{PORT}-{PORT}",
             "network.port_random.set": "no",
             "dht.mode.set": "on" if self.dht else "disable",
@@ -66,9 +67,7 @@ class Rtorrent(Client):
     def _call(self, method, *arguments):
         body = xmlrpc.client.dumps(arguments, method).encode()
         header = b"CONTENT_LENGTH\0%d\0SCGI\x001\0" % len(body)
-        with socket.socket(socket.AF_UNIX) as scgi, contextlib.suppress(OSError, xmlrpc.client.Fault):
-            scgi.settimeout(5)
-            scgi.connect(str(self.dir / "scgi"))
+        with self.host.inside(), contextlib.suppress(OSError, xmlrpc.client.Fault), socket.create_connection(SCGI, timeout=5) as scgi:
             scgi.sendall(b"%d:%s,%s" % (len(header), header, body))
             answer = b"".join(iter(lambda: scgi.recv(65536), b""))
             if not answer:
