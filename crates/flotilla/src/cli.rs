@@ -15,8 +15,8 @@ use engine::Encryption;
 use torrent::InfoHash;
 
 use crate::values::{
-    Ports, duration, encryption, host_port, interval, listen_addr, piece_len, ports, ratio,
-    schedule, size, tracker_tier,
+    Ports, duration, encryption, host_port, http_url, interval, listen_addr, piece_len, ports,
+    ratio, schedule, size, tracker_tier,
 };
 
 /// Moves big files between machines with BitTorrent.
@@ -56,7 +56,8 @@ pub(crate) enum Command {
 /// fetched again: not after Ctrl-C, not after a crash.
 #[derive(Debug, Args)]
 pub(crate) struct Get {
-    /// A torrent file, the http or https address of one, a magnet link or an info hash; several at once
+    /// A torrent file, the http or https address of one, a magnet link or an info hash; several at once. `-` is
+    /// standard input: a torrent file, or a list of all these, one a line
     #[arg(required = true, value_name = "SOURCE", value_hint = ValueHint::FilePath)]
     pub(crate) sources: Vec<String>,
     /// The folder to download to
@@ -92,8 +93,12 @@ pub(crate) struct Get {
     /// Save the torrent files of magnet links to this folder
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) save_torrent: Option<PathBuf>,
+    /// A tracker to ask, beside those that the torrent names, unless it is private. Each is a tier of its own; URLs
+    /// joined by commas share a tier. May be repeated
+    #[arg(long = "tracker", value_name = "URL[,URL]", value_parser = tracker_tier, help_heading = "Finding peers")]
+    pub(crate) trackers: Vec<Vec<String>>,
     /// A web server that has the files, beside those that the torrent names (BEP 19). May be repeated
-    #[arg(long = "web-seed", value_name = "URL", help_heading = "Finding peers")]
+    #[arg(long = "web-seed", value_name = "URL", value_parser = http_url, help_heading = "Finding peers")]
     pub(crate) web_seeds: Vec<String>,
     /// Overwrite files that are there already and are not what the torrent says
     #[arg(long)]
@@ -134,24 +139,6 @@ pub(crate) struct Network {
     /// The port to listen on, or ranges joined by commas of which the first free one is taken
     #[arg(short, long, value_name = "PORT[-PORT],...", value_parser = ports, default_value = "6881-6999")]
     pub(crate) port: Ports,
-    /// The one address of this machine to use
-    #[arg(long, value_name = "ADDR")]
-    pub(crate) bind: Option<IpAddr>,
-    /// Talk to no address that this list bans: an ipfilter.dat, or PeerGuardian's .p2p or .p2b
-    #[arg(long, value_name = "FILE")]
-    pub(crate) ip_filter: Option<PathBuf>,
-    /// Take no part in the distributed hash table (DHT)
-    #[arg(long, help_heading = "Finding peers")]
-    pub(crate) no_dht: bool,
-    /// Begin with this node of the DHT, too. May be repeated
-    #[arg(long = "dht-node", value_name = "HOST:PORT", help_heading = "Finding peers", value_parser = host_port)]
-    pub(crate) dht_nodes: Vec<String>,
-    /// Neither tell peers of each other nor hear of others from them
-    #[arg(long, help_heading = "Finding peers")]
-    pub(crate) no_pex: bool,
-    /// Do not look for peers on the local network
-    #[arg(long, help_heading = "Finding peers")]
-    pub(crate) no_lsd: bool,
     /// Upload at most so many bytes per second: 500K, 5MiB (of 1024 each)
     #[arg(long, value_name = "RATE", value_parser = size, allow_negative_numbers = true, help_heading = "Limits")]
     pub(crate) limit_up: Option<u64>,
@@ -174,13 +161,6 @@ pub(crate) struct Network {
     /// Peers served at once, per torrent; without it, as many as the line can feed
     #[arg(long, help_heading = "Limits", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) upload_slots: Option<u16>,
-    /// Hide what connections to peers are for: where the peer wants it (`allowed`), knows it
-    /// (`preferred`), or always
-    #[arg(long, value_name = "WHEN", value_parser = encryption(), default_value = "allowed", help_heading = "Connections")]
-    pub(crate) encryption: Encryption,
-    /// What carries connections to peers: uTP gives way to everything else on the line
-    #[arg(long, value_name = "HOW", value_enum, default_value_t = Transport::Both, help_heading = "Connections")]
-    pub(crate) transport: Transport,
     /// Where to remember what was verified [default: ~/.local/state/flotilla]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "no_state")]
     pub(crate) state_dir: Option<PathBuf>,
@@ -190,38 +170,70 @@ pub(crate) struct Network {
     /// Print one JSON object per line for all that happens
     #[arg(long)]
     pub(crate) json: bool,
-    /// Leave the router alone: do not ask it, by PCP, NAT-PMP or UPnP, to let peers in
-    #[arg(long)]
-    pub(crate) no_nat: bool,
+    #[command(flatten)]
+    pub(crate) peering: Peering,
     #[command(flatten)]
     pub(crate) ways: Ways,
+}
+
+/// How peers are found and talked to, by all commands that do.
+#[derive(Debug, Args)]
+pub(crate) struct Peering {
+    /// Take no part in the distributed hash table (DHT)
+    #[arg(long, help_heading = "Finding peers")]
+    pub(crate) no_dht: bool,
+    /// Begin with this node of the DHT, too. May be repeated
+    #[arg(long = "dht-node", value_name = "HOST:PORT", help_heading = "Finding peers", value_parser = host_port)]
+    pub(crate) dht_nodes: Vec<String>,
+    /// Neither tell peers of each other nor hear of others from them
+    #[arg(long, help_heading = "Finding peers")]
+    pub(crate) no_pex: bool,
+    /// Do not look for peers on the local network
+    #[arg(long, help_heading = "Finding peers")]
+    pub(crate) no_lsd: bool,
+    /// Hide what connections to peers are for: where the peer wants it (`allowed`), knows it
+    /// (`preferred`), or always
+    #[arg(long, value_name = "WHEN", value_parser = encryption(), default_value = "allowed", help_heading = "Connections")]
+    pub(crate) encryption: Encryption,
+    /// What carries connections to peers: uTP gives way to everything else on the line
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Transport::Both, help_heading = "Connections")]
+    pub(crate) transport: Transport,
 }
 
 /// Which way everything goes that asks the network for something.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network")]
 pub(crate) struct Ways {
+    /// The one address of this machine to use
+    #[arg(long, value_name = "ADDR", global = true)]
+    pub(crate) bind: Option<IpAddr>,
+    /// Talk to no address that this list bans: an ipfilter.dat, or PeerGuardian's .p2p or .p2b
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, global = true)]
+    pub(crate) ip_filter: Option<PathBuf>,
+    /// Leave the router alone: do not ask it, by PCP, NAT-PMP or UPnP, to let peers in
+    #[arg(long, global = true)]
+    pub(crate) no_nat: bool,
     /// Use this network interface only, such as tun0
     ///
     /// But for looking up names: the system does that, by whichever interface leads to its name servers. A SOCKS5
     /// proxy looks names up itself.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", global = true)]
     pub(crate) interface: Option<String>,
     /// Go through this proxy, and let nothing out beside it: `socks5://USER:PASSWORD@HOST:PORT` or `http://…`
     ///
     /// SOCKS5 carries datagrams as well, if the proxy supports UDP ASSOCIATE: for uTP, DHT and UDP trackers. HTTP
     /// carries none. Peers cannot connect to us. USER:PASSWORD may also stand in the environment, as
     /// FLOTILLA_PROXY_LOGIN, or all of it in the configuration file; neither is ever printed.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", global = true)]
     pub(crate) proxy: Option<String>,
     /// Do beside the proxy what it cannot do: listen for peers, find those of our own network, send datagrams
-    #[arg(long, requires = "proxy")]
+    #[arg(long, requires = "proxy", global = true)]
     pub(crate) proxy_loose: bool,
     /// Tell nobody which program this is and which port it listens on; look for nobody in our own network
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub(crate) anonymous: bool,
     /// Ask trackers and web seeds of our own network even if the torrent names public ones, too
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub(crate) allow_local: bool,
 }
 
@@ -244,7 +256,7 @@ pub(crate) struct Create {
     /// The file or folder to share
     #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub(crate) path: PathBuf,
-    /// Where to write the torrent file [default: NAME.torrent in this folder]
+    /// Where to write the torrent file; `-` is standard output [default: NAME.torrent in this folder]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) output: Option<PathBuf>,
     /// Overwrite the torrent file if it exists
@@ -254,7 +266,7 @@ pub(crate) struct Create {
     #[arg(short, long = "tracker", value_name = "URL[,URL]", value_parser = tracker_tier)]
     pub(crate) trackers: Vec<Vec<String>>,
     /// The folder or file at this address has the same data (BEP 19). May be repeated
-    #[arg(long = "web-seed", value_name = "URL")]
+    #[arg(long = "web-seed", value_name = "URL", value_parser = http_url)]
     pub(crate) web_seeds: Vec<String>,
     /// Bytes per piece, a power of two: 256K, 1MiB [default: by the size of the files]
     #[arg(long, value_name = "SIZE", value_parser = piece_len)]
@@ -278,7 +290,7 @@ pub(crate) struct Create {
     #[arg(long = "collection", value_name = "NAME")]
     pub(crate) collections: Vec<String>,
     /// Where to ask for a newer torrent in its place (BEP 39)
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = http_url)]
     pub(crate) update_url: Option<String>,
     /// The name that the torrent gives to its file or folder [default: that of PATH]
     #[arg(long, value_name = "NAME")]
@@ -320,7 +332,7 @@ impl From<TorrentFormat> for Format {
 /// Tell what a torrent file or a magnet link says.
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// The torrent file, the http or https address of one, a magnet link or an info hash
+    /// The torrent file, the http or https address of one, a magnet link or an info hash; `-` is standard input
     #[arg(value_name = "SOURCE", value_hint = ValueHint::FilePath)]
     pub(crate) source: String,
     /// Get what a magnet link names from peers, and tell what that says
@@ -332,15 +344,14 @@ pub(crate) struct Show {
     /// A peer to ask first. May be repeated
     #[arg(long = "peer", value_name = "HOST:PORT", requires = "fetch", value_parser = host_port)]
     pub(crate) peers: Vec<String>,
-    /// The one address of this machine to use
-    #[arg(long, value_name = "ADDR", requires = "fetch")]
-    pub(crate) bind: Option<IpAddr>,
     /// As one JSON object
     #[arg(long)]
     pub(crate) json: bool,
     /// Ask its trackers how many peers there are (BEP 48)
     #[arg(long)]
     pub(crate) scrape: bool,
+    #[command(flatten)]
+    pub(crate) peering: Peering,
     #[command(flatten)]
     pub(crate) ways: Ways,
 }
@@ -371,6 +382,8 @@ pub(crate) struct Verify {
     /// How long to wait for their answers
     #[arg(long, value_name = "TIME", value_parser = interval, default_value = "60s", requires = "ask_peers")]
     pub(crate) patience: Duration,
+    #[command(flatten)]
+    pub(crate) peering: Peering,
     #[command(flatten)]
     pub(crate) ways: Ways,
 }
@@ -415,9 +428,6 @@ pub(crate) struct Dht {
     /// The port to listen on, or ranges joined by commas of which the first free one is taken
     #[arg(short, long, value_name = "PORT[-PORT],...", value_parser = ports, default_value = "6881-6999", global = true)]
     pub(crate) port: Ports,
-    /// The one address of this machine to use
-    #[arg(long, value_name = "ADDR", global = true)]
-    pub(crate) bind: Option<IpAddr>,
     /// A node to begin with, in place of those that all the world begins with. May be repeated
     #[arg(long, value_name = "HOST:PORT", global = true, value_parser = host_port)]
     pub(crate) boot: Vec<String>,

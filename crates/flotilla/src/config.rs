@@ -292,7 +292,7 @@ mod tests {
             ("max-pears = 1", ", line 1: no command has an option `max-pears`; "),
             ("limit_up = 1", "; write `limit-up`"),
             ("\n[gett]\nseed = true", ", line 2: [gett] is no command; "),
-            ("max-peers = 1\n[get]\n\ntracker = 'x'", ", line 4: `get` has no option `tracker`; "),
+            ("max-peers = 1\n[get]\n\ncomment = 'x'", ", line 4: `get` has no option `comment`; "),
             ("seed = true\nmax-peers = 'many'", ", line 2: invalid value 'many' for '--max-peers"),
             ("max-peers = 9\n[get]\nmax-peers = 0", ", line 3: invalid value '0' for '--max-peers"),
             ("\nmax-peers = true", ", line 2: `max-peers` is a text or a number"),

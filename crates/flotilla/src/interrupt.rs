@@ -18,7 +18,18 @@ impl Interrupt {
     /// # Errors
     /// If the system does not let us.
     pub(crate) fn install() -> io::Result<Self> {
-        let flag = Arc::new(AtomicBool::new(false));
+        let interrupt = Self::hasty()?;
+        interrupt.in_order();
+        Ok(interrupt)
+    }
+
+    /// Listens to the signals, of which the first ends the process at once: nothing has begun that would want to be
+    /// ended in order, and what is under way may wait for a server that does not answer.
+    ///
+    /// # Errors
+    /// If the system does not let us.
+    pub(crate) fn hasty() -> io::Result<Self> {
+        let flag = Arc::new(AtomicBool::new(true));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             // In this order: the second signal finds the flag set.
             signal_hook::flag::register_conditional_shutdown(
@@ -31,11 +42,16 @@ impl Interrupt {
         Ok(Self(flag))
     }
 
+    /// From now on the first signal asks to end in order.
+    pub(crate) fn in_order(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
     pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Ends the process some seconds after it was asked to end, if it has not. For work whose threads may
+    /// Ends the process a second after it was asked to end, if it has not. For work whose threads may
     /// wait for a disk or a server that does not answer: no flag reaches them there.
     ///
     /// # Errors
@@ -63,4 +79,4 @@ impl Interrupt {
 pub(crate) const INTERRUPTED: i32 = 130;
 const TICK: Duration = Duration::from_millis(100);
 /// More than any work needs between two looks at the flag.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(1);

@@ -31,6 +31,37 @@ pub(crate) fn find_source(source: &str, http: &HttpOptions) -> Result<Source, Fa
     }
 }
 
+/// What each of `sources` is, by its name; `-` is a torrent file or a list on standard input.
+pub(crate) fn find_sources(
+    sources: &[String],
+    http: &HttpOptions,
+) -> Vec<(String, Result<Source, Failure>)> {
+    let mut found = Vec::new();
+    for source in sources {
+        if source != STDIN {
+            found.push((source.clone(), find_source(source, http)));
+            continue;
+        }
+        let told = STDIN_NAME.to_owned();
+        match read_all(std::io::stdin().lock(), Path::new(STDIN_NAME)) {
+            Err(failure) => found.push((told, Err(failure))),
+            // So begin a torrent file, and nothing else that can be named.
+            Ok(bytes) if bytes.starts_with(b"d") => {
+                let metainfo = Metainfo::parse(&bytes);
+                let metainfo = metainfo.map_err(|error| Failure::at(Path::new(STDIN_NAME), error));
+                found.push((told, metainfo.map(|metainfo| Source::Torrent(Box::new(metainfo)))));
+            }
+            Ok(bytes) => {
+                let list = String::from_utf8_lossy(&bytes);
+                let is_named = |line: &&str| !line.is_empty() && !line.starts_with('#');
+                let lines = list.lines().map(str::trim).filter(is_named);
+                found.extend(lines.map(|line| (line.to_owned(), find_source(line, http))));
+            }
+        }
+    }
+    found
+}
+
 /// Says so of a link that nobody can be asked about.
 pub(crate) fn refuse_unfindable(
     source: &str,
@@ -78,21 +109,31 @@ pub(crate) fn load_file(path: &Path) -> Result<Metainfo, Failure> {
         ));
     }
     let wrong = |error: std::io::Error| Failure::at(path, error);
-    let about = std::fs::metadata(path).map_err(wrong)?;
-    if about.is_dir() {
-        return Err(Failure::at(path, "a folder; a torrent file is wanted"));
-    }
-    // A device or a pipe has no length to go by.
+    let (bytes, path) = if path == Path::new(STDIN) {
+        let path = Path::new(STDIN_NAME);
+        (read_all(std::io::stdin().lock(), path)?, path)
+    } else {
+        let about = std::fs::metadata(path).map_err(wrong)?;
+        if about.is_dir() {
+            return Err(Failure::at(path, "a folder; a torrent file is wanted"));
+        }
+        (read_all(std::fs::File::open(path).map_err(wrong)?, path)?, path)
+    };
+    Metainfo::parse(&bytes).map_err(|error| Failure::at(path, error))
+}
+
+/// All that comes: a device or a pipe has no length to go by.
+fn read_all(from: impl Read, path: &Path) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(wrong)?;
-    file.take(TORRENT_LEN_MAX as u64 + 1).read_to_end(&mut bytes).map_err(wrong)?;
+    let read = from.take(TORRENT_LEN_MAX as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Failure::at(path, error))?;
     if bytes.len() > TORRENT_LEN_MAX {
         return Err(Failure::at(path, "longer than 64 MiB: this is no torrent file"));
     }
     if bytes.is_empty() {
         return Err(Failure::at(path, "empty, so not a torrent file"));
     }
-    Metainfo::parse(&bytes).map_err(|error| Failure::at(path, error))
+    Ok(bytes)
 }
 
 /// Makes a folder to download to, and sees that it can be written.
@@ -196,6 +237,9 @@ pub(crate) fn state_dir(wanted: Option<PathBuf>, is_none: bool) -> Option<PathBu
 }
 
 pub(crate) const USER_AGENT: &str = concat!("Flotilla/", env!("CARGO_PKG_VERSION"));
+/// What stands for standard input, and for standard output.
+pub(crate) const STDIN: &str = "-";
+const STDIN_NAME: &str = "standard input";
 const TORRENT_LEN_MAX: usize = 64 * 1024 * 1024;
 
 #[cfg(test)]

@@ -63,9 +63,40 @@ pub(crate) fn cut(text: &str, columns: usize) -> String {
     truncate_str(text, columns, if columns > 1 { "…" } else { "" }).into_owned()
 }
 
+/// Broken into lines of at most so many columns: three at most, the last of them cut.
+pub(crate) fn broken(text: &str, columns: usize) -> Vec<String> {
+    let columns = columns.max(1);
+    let mut lines = vec![String::new()];
+    let mut width = 0;
+    for char in text.chars() {
+        let of_char = measure_text_width(char.encode_utf8(&mut [0; 4]));
+        if width + of_char > columns && lines.len() < LINES_MAX {
+            lines.push(String::new());
+            width = 0;
+        }
+        width += of_char;
+        if let Some(last) = lines.last_mut() {
+            last.push(char);
+        }
+    }
+    lines.iter().map(|line| cut(line, columns)).collect()
+}
+
+/// Of a text that is too long for one.
+const LINES_MAX: usize = 3;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_text_takes_three_lines_at_most() {
+        assert_eq!(broken("", 5), [""]);
+        assert_eq!(broken("abcdefg", 5), ["abcde", "fg"]);
+        assert_eq!(broken("漢字漢", 5), ["漢字", "漢"]);
+        assert_eq!(broken("abcdefghijk", 3), ["abc", "def", "gh…"]);
+        assert_eq!(broken("ab", 0), ["a", "b"]);
+    }
 
     #[test]
     fn sizes_fit_eight_columns() {

@@ -181,6 +181,16 @@ fn tracker_url(url: &str) -> Result<String, String> {
     Ok(url.to_owned())
 }
 
+/// `https://example.org/files/`.
+pub(crate) fn http_url(url: &str) -> Result<String, String> {
+    let scheme = url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    let is_clean = tracker_url(url).is_ok();
+    if is_clean && matches!(scheme.as_deref(), Some("http" | "https")) {
+        return Ok(url.to_owned());
+    }
+    Err("an http or https address, as in https://example.org/files/".to_owned())
+}
+
 /// The addresses that `HOST:PORT` stands for.
 pub(crate) fn peer_addrs(text: &str, may_look_up: bool) -> Result<Vec<SocketAddr>, String> {
     if !may_look_up && text.parse::<SocketAddr>().is_err() {
@@ -336,6 +346,16 @@ mod tests {
         assert_eq!(tracker_tier("http://a/x,udp://b:1/").map(|tier| tier.len()), Ok(2));
         for url in ["wss://a/", "a", "http://", "udp://a:0x/", "http://a b/"] {
             assert!(tracker_tier(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn servers_of_files_are_asked_over_http() {
+        for url in ["http://a/", "HTTPS://a.example:81/b?c"] {
+            assert_eq!(http_url(url), Ok(url.to_owned()));
+        }
+        for url in ["", "a", "a/b", "ftp://a/", "udp://a:1/", "http://", "http://a b/"] {
+            assert!(http_url(url).is_err(), "{url}");
         }
     }
 

@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::json;
 use crate::terminal::Terminal;
-use crate::text::{bytes, count, cut, fit, percent, rate, time};
+use crate::text::{broken, bytes, count, cut, fit, percent, rate, time};
 
 /// The torrents of a session, and who looks at them.
 pub(crate) struct Watch<'a> {
@@ -25,6 +25,9 @@ pub(crate) struct Watch<'a> {
     torrents: Vec<Watched>,
     is_json: bool,
     told_at: Option<Instant>,
+    begun: Instant,
+    /// What has been told of the proxy: it would be told again with every connection.
+    proxy_told: Vec<String>,
 }
 
 struct Watched {
@@ -66,6 +69,8 @@ impl<'a> Watch<'a> {
             torrents: Vec::new(),
             is_json,
             told_at: None,
+            begun: Instant::now(),
+            proxy_told: Vec::new(),
         };
         let addrs: Vec<String> =
             watch.session.listen_addrs().iter().map(ToString::to_string).collect();
@@ -174,7 +179,11 @@ impl<'a> Watch<'a> {
     fn event(&mut self, event: &Event) {
         self.tell(|| json::event(event));
         if let EventKind::ProxyFailed { proxy, error } = &event.kind {
-            self.terminal.complain(&format!("proxy {proxy}: {error}"));
+            let text = format!("proxy {proxy}: {error}");
+            if self.proxy_told.len() < PROXY_TOLD_MAX && !self.proxy_told.contains(&text) {
+                self.terminal.complain(&text);
+                self.proxy_told.push(text);
+            }
         }
         let Some(at) = self
             .torrents
@@ -191,8 +200,9 @@ impl<'a> Watch<'a> {
             }
             EventKind::MetadataReceived if !self.is_json => {
                 let torrent = &self.torrents[at].torrent;
-                let files =
-                    torrent.metainfo().map_or(0, |metainfo| metainfo.layout().files().len());
+                let files = torrent.metainfo().map_or(0, |metainfo| {
+                    metainfo.layout().files().iter().filter(|file| !file.is_pad).count()
+                });
                 let (size, files) = (bytes(torrent.size()), count(files as u64, "file"));
                 self.terminal.line(&format!("metadata: {}, {size} in {files}", torrent.name()));
             }
@@ -227,8 +237,9 @@ impl<'a> Watch<'a> {
     fn show(&mut self, statuses: &[Arc<TorrentStatus>], is_last: bool) {
         if self.terminal.is_live() && !self.is_json {
             let (rows, columns) = self.terminal.size();
-            let lines = table(statuses, rows.saturating_sub(1), columns.saturating_sub(1));
-            self.terminal.show(&lines);
+            let hint = self.hint(statuses);
+            let (rows, columns) = (rows.saturating_sub(1), columns.saturating_sub(1));
+            self.terminal.show(&table(statuses, hint.as_deref(), rows, columns));
             return;
         }
         let every = if self.is_json { JSON_EVERY } else { LINE_EVERY };
@@ -237,14 +248,38 @@ impl<'a> Watch<'a> {
             return;
         }
         self.told_at = Some(Instant::now());
+        let hint = if self.is_json { None } else { self.hint(statuses) };
         for (watched, status) in self.torrents.iter().zip(statuses) {
             if self.is_json {
                 self.tell(|| json::progress(&watched.torrent, status));
             } else if status.state != (TorrentState::Checking { done: 0, total: 0 }) {
-                self.terminal.line(&sentence(status));
+                self.terminal.line(&sentence(status, hint.as_deref()));
             }
         }
     }
+}
+
+impl Watch<'_> {
+    /// Why nothing may come, if there is a torrent that has found nobody for a while.
+    fn hint(&self, statuses: &[Arc<TorrentStatus>]) -> Option<String> {
+        let is_early = self.begun.elapsed() < HINT_AFTER;
+        if is_early || !statuses.iter().any(|status| is_lonely(status)) {
+            return None;
+        }
+        let nodes = self.session.dht().status().map(|status| status.stats.nodes.iter().sum());
+        Some(match nodes {
+            Err(_) => "no peer found yet; the DHT is off".to_owned(),
+            Ok(0) => "no peer found yet, and no node of the DHT answers".to_owned(),
+            Ok(nodes) => format!("no peer found yet; the DHT has {}", count(nodes as u64, "node")),
+        })
+    }
+}
+
+/// Whether it has nobody to get anything from.
+fn is_lonely(status: &TorrentStatus) -> bool {
+    let seeks =
+        matches!(status.state, TorrentState::Downloading | TorrentState::FetchingMetadata { .. });
+    seeks && status.peers_known == 0 && status.peers_connected == 0 && status.web_seeds_active == 0
 }
 
 impl Watched {
@@ -263,8 +298,8 @@ impl Watched {
     }
 }
 
-/// How a torrent stands, for a pipe.
-pub(crate) fn sentence(status: &TorrentStatus) -> String {
+/// How a torrent stands, for a pipe, with a hint for one that has found nobody.
+pub(crate) fn sentence(status: &TorrentStatus, hint: Option<&str>) -> String {
     let TorrentStatus { name, download_rate, upload_rate, .. } = status;
     let mut text = match &status.state {
         TorrentState::Checking { done, total } => {
@@ -291,26 +326,39 @@ pub(crate) fn sentence(status: &TorrentStatus) -> String {
     if let Some(eta) = status.eta {
         text += &format!(", ETA {}", time(eta));
     }
-    for (what, trouble) in troubles(status) {
-        text += &format!(", {what} {trouble}");
+    for trouble in troubles(status, hint) {
+        text += &format!(", {trouble}");
     }
     text
 }
 
 /// What is wrong, and with what.
-fn troubles(status: &TorrentStatus) -> impl Iterator<Item = (&'static str, &str)> {
-    let of_trackers = status.tracker_trouble.as_deref().map(|trouble| ("tracker", trouble));
-    let of_web_seeds = status.web_seed_trouble.as_deref().map(|trouble| ("web seed", trouble));
-    of_trackers.into_iter().chain(of_web_seeds)
+fn troubles(status: &TorrentStatus, hint: Option<&str>) -> impl Iterator<Item = String> {
+    let hint = hint.filter(|_| is_lonely(status)).map(str::to_owned);
+    let of_trackers = status.tracker_trouble.as_deref().map(|why| format!("tracker {why}"));
+    let of_web_seeds = status.web_seed_trouble.as_deref().map(|why| format!("web seed {why}"));
+    hint.into_iter().chain(of_trackers).chain(of_web_seeds)
 }
 
-/// How all torrents stand, for a terminal of this size.
-fn table(statuses: &[Arc<TorrentStatus>], rows: usize, columns: usize) -> Vec<String> {
-    let name_columns = columns.saturating_sub(FIXED_COLUMNS).max(NAME_COLUMNS_MIN);
+/// How all torrents stand, for a terminal of this size, with a hint for those that have found nobody.
+fn table(
+    statuses: &[Arc<TorrentStatus>],
+    hint: Option<&str>,
+    rows: usize,
+    columns: usize,
+) -> Vec<String> {
+    let is_narrow = columns < FIXED_COLUMNS + NAME_COLUMNS_MIN;
+    let fixed_columns = if is_narrow { FIXED_COLUMNS_NARROW } else { FIXED_COLUMNS };
+    let name_columns = columns.saturating_sub(fixed_columns).max(NAME_COLUMNS_MIN);
     let row = |name: &str, cells: [&str; 6]| {
         let [done, size, down, up, eta, peers] = cells;
         let name = fit(name, name_columns);
-        cut(&format!("{name} {done:>6} {size:>8} {down:>10} {up:>10} {eta:>6} {peers:>9}"), columns)
+        let text = if is_narrow {
+            format!("{name} {done:>6} {down:>10} {eta:>6}")
+        } else {
+            format!("{name} {done:>6} {size:>8} {down:>10} {up:>10} {eta:>6} {peers:>9}")
+        };
+        cut(&text, columns)
     };
     let mut order: Vec<&TorrentStatus> = statuses.iter().map(AsRef::as_ref).collect();
     // Those that do something first, should there be no room for all.
@@ -353,11 +401,12 @@ fn table(statuses: &[Arc<TorrentStatus>], rows: usize, columns: usize) -> Vec<St
             ],
         ));
         let web_seeds = status.web_seeds_active as u64;
-        let active = (web_seeds > 0).then(|| format!("  and {}", count(web_seeds, "web seed")));
-        let troubles = troubles(status).map(|(what, trouble)| format!("  {what} {trouble}"));
-        for line in active.into_iter().chain(troubles).take(spare) {
+        let active = (web_seeds > 0).then(|| format!("and {}", count(web_seeds, "web seed")));
+        let below = active.into_iter().chain(troubles(status, hint));
+        let below = below.flat_map(|text| broken(&text, columns.saturating_sub(2)));
+        for line in below.take(spare) {
             spare -= 1;
-            lines.push(cut(&line, columns));
+            lines.push(cut(&format!("  {line}"), columns));
         }
     }
     if is_crowded {
@@ -376,8 +425,14 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 const JSON_EVERY: Duration = Duration::from_secs(1);
 /// How long trackers and the router may take to hear that we leave: Ctrl-C takes a second, all in all.
 const PATIENCE: Duration = Duration::from_millis(700);
+/// When somebody could have been found.
+const HINT_AFTER: Duration = Duration::from_secs(5);
+/// Different things that are told of a proxy.
+const PROXY_TOLD_MAX: usize = 20;
 /// All cells but the name, with the gaps.
 const FIXED_COLUMNS: usize = 55;
+/// Of those, the ones that a narrow terminal has.
+const FIXED_COLUMNS_NARROW: usize = 25;
 const NAME_COLUMNS_MIN: usize = 10;
 
 #[cfg(test)]
@@ -404,9 +459,9 @@ mod tests {
 
     #[test]
     fn the_table_fits_any_terminal() {
-        for (rows, columns) in [(23, 79), (3, 79), (2, 20), (0, 0), (50, 200)] {
+        for (rows, columns) in [(23, 79), (10, 39), (3, 79), (2, 20), (0, 0), (50, 200)] {
             for count in [0, 1, 5, 100] {
-                let lines = table(&statuses(count), rows, columns);
+                let lines = table(&statuses(count), None, rows, columns);
                 assert!(lines.len() <= rows.max(2), "{} lines in {rows} rows", lines.len());
                 assert!(lines.iter().all(|line| measure_text_width(line) <= columns));
             }
@@ -415,7 +470,7 @@ mod tests {
 
     #[test]
     fn those_that_download_are_shown_when_not_all_can_be() {
-        let lines = table(&statuses(100), 5, 100);
+        let lines = table(&statuses(100), None, 5, 100);
         assert!(lines[1].starts_with("70 "), "{lines:?}");
         assert!(lines.last().is_some_and(|line| line.contains("100 torrents in all")));
     }
@@ -431,10 +486,38 @@ mod tests {
             ..TorrentStatus::default()
         };
         assert_eq!(
-            sentence(&status),
+            sentence(&status, None),
             "a: 25.0% of 2.0 KiB, down 0 B/s, up 0 B/s, 1 peer (0 seeds)"
         );
         status.tracker_trouble = Some("udp://t: no answer".to_owned());
-        assert!(sentence(&status).ends_with(", tracker udp://t: no answer"));
+        assert!(sentence(&status, None).ends_with(", tracker udp://t: no answer"));
+    }
+
+    #[test]
+    fn a_narrow_terminal_still_shows_how_fast_and_why_not() {
+        let status = TorrentStatus {
+            name: "a".to_owned(),
+            state: TorrentState::Downloading,
+            wanted_len: 2048,
+            eta: Some(Duration::from_secs(61)),
+            tracker_trouble: Some("http://tracker.example/announce: connection refused".to_owned()),
+            ..TorrentStatus::default()
+        };
+        let lines = table(&[Arc::new(status)], Some("no peer found yet"), 10, 39);
+        assert!(lines[0].ends_with("ETA") && lines[1].ends_with("1m01s"), "{lines:?}");
+        let below: String = lines[2..].iter().map(|line| line.trim()).collect();
+        assert!(below.starts_with("no peer found yet"), "{below}");
+        assert!(below.ends_with("connection refused"), "{below}");
+    }
+
+    #[test]
+    fn only_who_has_found_nobody_is_hinted_at_it() {
+        let mut status =
+            TorrentStatus { state: TorrentState::Downloading, ..TorrentStatus::default() };
+        assert!(sentence(&status, Some("nobody")).ends_with(", nobody"));
+        status.peers_known = 1;
+        assert!(!sentence(&status, Some("nobody")).contains("nobody"));
+        status = TorrentStatus { state: TorrentState::Seeding, ..TorrentStatus::default() };
+        assert!(!sentence(&status, Some("nobody")).contains("nobody"));
     }
 }

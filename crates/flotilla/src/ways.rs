@@ -1,19 +1,29 @@
 //! Which way everything goes, as the options say it.
 
 use std::env;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 
-use engine::{NetworkConfig, ProxyConfig, SessionConfig};
+use engine::{DhtConfig, ListenConfig, NatConfig, NetworkConfig, ProxyConfig, SessionConfig};
+use torrent::ip_filter::{IpFilter, IpFilterBuilder};
 use torrent::proxy::{Login, ProxyUrl};
 
-use crate::cli::Ways;
+use crate::cli::{Peering, Transport, Ways};
 use crate::failure::Failure;
 use crate::source::USER_AGENT;
+use crate::terminal::Terminal;
 
 /// A session that goes the way it is told to, and is as usual otherwise.
-pub(crate) fn session_config(ways: &Ways) -> Result<SessionConfig, Failure> {
+pub(crate) fn session_config(ways: &Ways, terminal: &Terminal) -> Result<SessionConfig, Failure> {
+    let ip_filter = ways.ip_filter.as_deref().map(|path| ip_filter(path, terminal)).transpose()?;
     let proxy = ways.proxy.as_deref().map(proxy_url).transpose()?;
     let is_loose = ways.proxy_loose;
+    let usual = SessionConfig::default();
     Ok(SessionConfig {
+        listen: ListenConfig { bind: ways.bind, ..usual.listen },
+        ip_filter: ip_filter.unwrap_or_default(),
+        nat: NatConfig { is_on: !ways.no_nat, ..NatConfig::default() },
         user_agent: USER_AGENT.to_owned(),
         network: NetworkConfig {
             interface: ways.interface.clone(),
@@ -21,8 +31,48 @@ pub(crate) fn session_config(ways: &Ways) -> Result<SessionConfig, Failure> {
             allow_local: ways.allow_local,
         },
         proxy: proxy.map(|url| ProxyConfig { strict: !is_loose, ..ProxyConfig::new(url) }),
-        ..SessionConfig::default()
+        ..usual
     })
+}
+
+/// The same, which finds peers and talks to them as it is told.
+pub(crate) fn peering_config(
+    peering: &Peering,
+    ways: &Ways,
+    terminal: &Terminal,
+) -> Result<SessionConfig, Failure> {
+    let mut dht = DhtConfig { is_enabled: !peering.no_dht, ..DhtConfig::default() };
+    dht.boot.extend_from_slice(&peering.dht_nodes);
+    Ok(SessionConfig {
+        dht,
+        exchange: !peering.no_pex,
+        lsd: !peering.no_lsd,
+        encryption: peering.encryption,
+        tcp: peering.transport != Transport::Utp,
+        utp: peering.transport != Transport::Tcp,
+        ..session_config(ways, terminal)?
+    })
+}
+
+/// The rules of a list. What is no rule is complained of and left out, unless nothing else is in it.
+fn ip_filter(path: &Path, terminal: &Terminal) -> Result<IpFilter, Failure> {
+    let mut list = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(LIST_LEN_MAX + 1).read_to_end(&mut list));
+    read.map_err(|error| Failure::at(path, error))?;
+    if list.len() as u64 > LIST_LEN_MAX {
+        let mib = LIST_LEN_MAX >> 20;
+        return Err(Failure::at(path, format!("longer than {mib} MiB: no list of addresses")));
+    }
+    let mut rules = IpFilterBuilder::default();
+    let loaded = rules.load(&list).map_err(|fault| Failure::at(path, fault))?;
+    for fault in loaded.first_faults.iter().take(FAULTS_SHOWN_MAX) {
+        terminal.complain(&format!("{}: {fault}; left out", path.display()));
+    }
+    let more = loaded.fault_count.saturating_sub(FAULTS_SHOWN_MAX);
+    if more > 0 {
+        terminal.complain(&format!("{}: {more} more of these", path.display()));
+    }
+    Ok(rules.build())
 }
 
 /// The text is not in what is complained of: it may have a password in it.
@@ -43,4 +93,7 @@ fn proxy_url(text: &str) -> Result<ProxyUrl, Failure> {
     }
 }
 
+/// Ten times the longest list in use.
+const LIST_LEN_MAX: u64 = 256 * 1024 * 1024;
+const FAULTS_SHOWN_MAX: usize = 5;
 const LOGIN_VARIABLE: &str = "FLOTILLA_PROXY_LOGIN";

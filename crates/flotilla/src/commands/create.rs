@@ -14,7 +14,7 @@ use super::check_options;
 use crate::cli::Create;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::source::USER_AGENT;
+use crate::source::{STDIN, USER_AGENT};
 use crate::terminal::Terminal;
 use crate::text::{bytes, count};
 use crate::values::NameFilter;
@@ -32,7 +32,8 @@ pub(crate) fn run(options: &Create, terminal: &Terminal) -> Result<(), Failure> 
         file.push(".torrent");
         file.into()
     });
-    let output = writable_file(output, options.force)?;
+    let is_piped = output == Path::new(STDIN);
+    let output = if is_piped { output } else { writable_file(output, options.force)? };
     if name.contains(&b'/') {
         return Err(Failure::Usage("--name: a name has no `/`".to_owned()));
     }
@@ -83,12 +84,16 @@ pub(crate) fn run(options: &Create, terminal: &Terminal) -> Result<(), Failure> 
     let torrent = builder.finish_as(&hashes)?;
     // What we made is read back as anyone would: nothing leaves this house that it would refuse.
     let metainfo = Metainfo::parse(&torrent)?;
+    if is_piped {
+        terminal.raw(&torrent);
+        return Ok(());
+    }
     write_atomically(&output, &torrent).map_err(|error| Failure::at(&output, error))?;
     let layout = metainfo.layout();
     terminal.line(&format!(
         "{}: {}, {} in {} of {}",
         output.display(),
-        count(layout.files().len() as u64, "file"),
+        count(layout.files().iter().filter(|file| !file.is_pad).count() as u64, "file"),
         bytes(layout.total_len()),
         count(layout.piece_count(), "piece"),
         bytes(layout.piece_len().into()),

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use engine::{
-    Dht, DhtConfig, DhtError, DhtStatus, Gone, ListenConfig, PeerSearch, Session, SessionConfig,
+    Dht, DhtConfig, DhtError, DhtStatus, Gone, ListenConfig, NatConfig, PeerSearch, Session,
+    SessionConfig,
 };
 use serde_json::json;
 use torrent::InfoHash;
@@ -31,11 +32,14 @@ pub(crate) fn run(options: cli::Dht, terminal: &Terminal) -> Result<(), Failure>
         config.boot = options.boot;
     }
     let beginnings = beginnings(&config.boot);
+    let usual = ways::session_config(&options.ways, terminal)?;
     let session = Session::start(SessionConfig {
-        listen: ListenConfig { ports: options.port.0, bind: options.bind },
+        listen: ListenConfig { ports: options.port.0, bind: options.ways.bind },
         state_dir: state_dir(options.state_dir, options.no_state),
         dht: config,
-        ..ways::session_config(&options.ways)?
+        // Nobody asks who only has a question.
+        nat: if options.question.is_some() { NatConfig::OFF } else { usual.nat },
+        ..usual
     })?;
     let screen = Screen { terminal, interrupt, is_json: options.json, beginnings };
     let done = match options.question {
@@ -379,4 +383,5 @@ const JOIN_PATIENCE: Duration = Duration::from_secs(60);
 const UNHEARD_PATIENCE: Duration = Duration::from_secs(20);
 /// Of nodes to begin with, in a sentence.
 const NAMES_MAX: usize = 4;
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the router may take to hear that we leave.
+const PATIENCE: Duration = Duration::from_millis(700);

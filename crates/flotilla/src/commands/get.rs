@@ -12,13 +12,15 @@ use super::{all_addrs, session_config};
 use crate::cli::Get;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::source::{Source, There, find, find_source, refuse_unfindable, root_name, writable_dir};
+use crate::source::{
+    Source, There, find, find_sources, refuse_unfindable, root_name, writable_dir,
+};
 use crate::terminal::Terminal;
 use crate::values::NameFilter;
 use crate::watch::{Outcome, Watch};
 
 pub(crate) fn run(options: Get, terminal: &Terminal) -> Result<(), Failure> {
-    let interrupt = Interrupt::install()?;
+    let interrupt = Interrupt::hasty()?;
     let filter = NameFilter::new(&options.only, &options.exclude).map_err(Failure::Usage)?;
     let peers = all_addrs(&options.peers, &options.network.ways)?;
     let goal =
@@ -26,13 +28,14 @@ pub(crate) fn run(options: Get, terminal: &Terminal) -> Result<(), Failure> {
     let is_json = options.network.json;
     let config = session_config(options.network, options.limit_down, terminal)?;
     let http = config.http_options();
-    let is_anyone_known = !peers.is_empty() || config.lsd || config.dht.is_enabled;
+    let is_anyone_known =
+        !peers.is_empty() || !options.trackers.is_empty() || config.lsd || config.dht.is_enabled;
     let mut is_anything_missing = false;
     let mut wanted = Vec::new();
-    for source in &options.sources {
-        let found = find_source(source, &http).and_then(|found| {
+    for (source, found) in find_sources(&options.sources, &http) {
+        let found = found.and_then(|found| {
             if let Source::Link(link) = &found {
-                refuse_unfindable(source, link, is_anyone_known)?;
+                refuse_unfindable(&source, link, is_anyone_known)?;
             }
             Ok(found)
         });
@@ -61,6 +64,7 @@ pub(crate) fn run(options: Get, terminal: &Terminal) -> Result<(), Failure> {
         web_seeds: options.web_seeds,
         ..AddOptions::default()
     };
+    interrupt.in_order();
     let mut watch = Watch::start(terminal, interrupt, config, is_json)?;
     let chooser = Chooser {
         filter,
@@ -89,7 +93,13 @@ pub(crate) fn run(options: Get, terminal: &Terminal) -> Result<(), Failure> {
             }
         };
         match added {
-            Ok(torrent) => watch.add(torrent),
+            Ok(torrent) => {
+                // Whoever runs a private torrent says which trackers it has.
+                if !torrent.metainfo().is_some_and(Metainfo::is_private) {
+                    options.trackers.iter().try_for_each(|tier| torrent.add_tier(tier.clone()))?;
+                }
+                watch.add(torrent);
+            }
             Err(AddError::Duplicate(_)) => {
                 terminal.complain(&format!("{name}: named twice; once is enough"));
             }

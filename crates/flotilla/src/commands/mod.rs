@@ -10,16 +10,12 @@ mod show;
 mod tracker;
 mod verify;
 
-use std::fs::File;
-use std::io::Read;
 use std::net::SocketAddr;
-use std::path::Path;
 
 use engine::disk::CheckOptions;
-use engine::{CheckSettings, DhtConfig, ListenConfig, NatConfig, SessionConfig, SessionLimits};
-use torrent::ip_filter::{IpFilter, IpFilterBuilder};
+use engine::{CheckSettings, ListenConfig, SessionConfig, SessionLimits};
 
-use crate::cli::{Command, Network, Reading, Transport, Ways};
+use crate::cli::{Command, Network, Reading, Ways};
 use crate::failure::Failure;
 use crate::source::state_dir;
 use crate::terminal::Terminal;
@@ -63,13 +59,8 @@ fn session_config(
         upload_slots: network.upload_slots.map(usize::from),
         ..usual
     };
-    let ip_filter =
-        network.ip_filter.as_deref().map(|path| ip_filter(path, terminal)).transpose()?;
-    let mut dht = DhtConfig { is_enabled: !network.no_dht, ..DhtConfig::default() };
-    dht.boot.extend(network.dht_nodes);
     Ok(SessionConfig {
-        dht,
-        listen: ListenConfig { ports: network.port.0, bind: network.bind },
+        listen: ListenConfig { ports: network.port.0, bind: network.ways.bind },
         state_dir: state_dir(network.state_dir, network.no_state),
         limits,
         check: CheckSettings {
@@ -78,36 +69,8 @@ fn session_config(
             ..CheckSettings::default()
         },
         schedule: network.schedule,
-        nat: NatConfig { is_on: !network.no_nat, ..NatConfig::default() },
-        ip_filter: ip_filter.unwrap_or_default(),
-        encryption: network.encryption,
-        tcp: network.transport != Transport::Utp,
-        utp: network.transport != Transport::Tcp,
-        exchange: !network.no_pex,
-        lsd: !network.no_lsd,
-        ..ways::session_config(&network.ways)?
+        ..ways::peering_config(&network.peering, &network.ways, terminal)?
     })
-}
-
-/// The rules of a list. What is no rule is complained of and left out, unless nothing else is in it.
-fn ip_filter(path: &Path, terminal: &Terminal) -> Result<IpFilter, Failure> {
-    let mut list = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(LIST_LEN_MAX + 1).read_to_end(&mut list));
-    read.map_err(|error| Failure::at(path, error))?;
-    if list.len() as u64 > LIST_LEN_MAX {
-        let mib = LIST_LEN_MAX >> 20;
-        return Err(Failure::at(path, format!("longer than {mib} MiB: no list of addresses")));
-    }
-    let mut rules = IpFilterBuilder::default();
-    let loaded = rules.load(&list).map_err(|fault| Failure::at(path, fault))?;
-    for fault in loaded.first_faults.iter().take(FAULTS_SHOWN_MAX) {
-        terminal.complain(&format!("{}: {fault}; left out", path.display()));
-    }
-    let more = loaded.fault_count.saturating_sub(FAULTS_SHOWN_MAX);
-    if more > 0 {
-        terminal.complain(&format!("{}: {more} more of these", path.display()));
-    }
-    Ok(rules.build())
 }
 
 fn all_addrs(peers: &[String], ways: &Ways) -> Result<Vec<SocketAddr>, Failure> {
@@ -126,7 +89,3 @@ fn check_options(threads: Option<u16>, reading: &Reading) -> CheckOptions {
         low_priority: reading.low_priority,
     }
 }
-
-/// Ten times the longest list in use.
-const LIST_LEN_MAX: u64 = 256 * 1024 * 1024;
-const FAULTS_SHOWN_MAX: usize = 5;

@@ -15,7 +15,7 @@ use crate::text::percent;
 use crate::watch::{Outcome, Watch};
 
 pub(crate) fn run(options: Seed, terminal: &Terminal) -> Result<(), Failure> {
-    let interrupt = Interrupt::install()?;
+    let interrupt = Interrupt::hasty()?;
     let found = |file: &PathBuf| {
         let metainfo = load_file(file)?;
         let dir = data_dir(&metainfo, &options.paths)
@@ -31,6 +31,7 @@ pub(crate) fn run(options: Seed, terminal: &Terminal) -> Result<(), Failure> {
         options.torrents.iter().map(found).collect::<Result<_, Failure>>()?;
     let is_json = options.network.json;
     let config = session_config(options.network, None, terminal)?;
+    interrupt.in_order();
     let mut watch = Watch::start(terminal, interrupt, config, is_json)?;
     for (metainfo, dir) in torrents {
         // Stopped: should the data be wrong, nothing is to be fetched over it.

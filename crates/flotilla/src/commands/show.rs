@@ -20,17 +20,18 @@ use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::source::{Source, find_source};
 use crate::terminal::Terminal;
-use crate::text::{bytes, count};
+use crate::text::{broken, bytes, count};
 use crate::watch::sentence;
 use crate::ways;
 
 pub(crate) fn run(options: &Show, terminal: &Terminal) -> Result<(), Failure> {
-    let config = ways::session_config(&options.ways)?;
+    let interrupt = Interrupt::hasty()?;
+    let config = ways::peering_config(&options.peering, &options.ways, terminal)?;
     match find_source(&options.source, &config.http_options())? {
-        Source::Torrent(metainfo) => show_torrent(&metainfo, options, config, terminal),
+        Source::Torrent(metainfo) => show_torrent(&metainfo, options, config, terminal, &interrupt),
         Source::Link(link) if options.fetch => {
-            let metainfo = fetch(&link, options, config.clone(), terminal)?;
-            show_torrent(&metainfo, options, config, terminal)
+            let metainfo = fetch(&link, options, config.clone(), terminal, &interrupt)?;
+            show_torrent(&metainfo, options, config, terminal, &interrupt)
         }
         Source::Link(_) if options.scrape => Err(Failure::Usage(
             "--scrape needs a torrent; --fetch gets that of a magnet link first".to_owned(),
@@ -98,11 +99,12 @@ fn fetch(
     options: &Show,
     config: SessionConfig,
     terminal: &Terminal,
+    interrupt: &Interrupt,
 ) -> Result<Metainfo, Failure> {
     let peers = all_addrs(&options.peers, &options.ways)?;
-    let interrupt = Interrupt::install()?;
+    interrupt.in_order();
     let session = Session::start(SessionConfig {
-        listen: ListenConfig { ports: vec![0..=0], bind: options.bind },
+        listen: ListenConfig { ports: vec![0..=0], bind: options.ways.bind },
         ..config
     })?;
     // Stopped as soon as it is known, and where nothing is: it writes nothing.
@@ -123,7 +125,7 @@ fn fetch(
             return Err(Failure::Interrupted);
         }
         if terminal.is_live() {
-            terminal.show(&[sentence(&status)]);
+            terminal.show(&broken(&sentence(&status, None), terminal.size().1.saturating_sub(1)));
         }
         match events.recv_timeout(TICK) {
             Ok(_) | Err(RecvTimeoutError::Timeout) => {}
@@ -146,8 +148,9 @@ fn show_torrent(
     options: &Show,
     config: SessionConfig,
     terminal: &Terminal,
+    interrupt: &Interrupt,
 ) -> Result<(), Failure> {
-    let counts = if options.scrape { scrape(metainfo, config)? } else { Vec::new() };
+    let counts = if options.scrape { scrape(metainfo, config, interrupt)? } else { Vec::new() };
     if options.json {
         let mut value = as_json(metainfo);
         if options.scrape {
@@ -217,10 +220,14 @@ fn show_torrent(
 }
 
 /// Has the trackers count; waits until all have answered, or for as long as people do.
-fn scrape(metainfo: &Metainfo, config: SessionConfig) -> Result<Vec<TrackerStatus>, Failure> {
-    let interrupt = Interrupt::install()?;
+fn scrape(
+    metainfo: &Metainfo,
+    config: SessionConfig,
+    interrupt: &Interrupt,
+) -> Result<Vec<TrackerStatus>, Failure> {
+    interrupt.in_order();
     let session = Session::start(SessionConfig {
-        listen: ListenConfig { ports: vec![0..=0], bind: None },
+        listen: ListenConfig { ports: vec![0..=0], bind: config.listen.bind },
         lsd: false,
         dht: DhtConfig::off(),
         nat: NatConfig::OFF,

@@ -10,7 +10,7 @@ use engine::disk::{
     CheckReport, DiskError, FilePool, PieceState, Storage, StorageOptions, check_pieces,
     wrong_blocks,
 };
-use engine::{AddOptions, ListenConfig, NatConfig, Session, SessionConfig};
+use engine::{AddOptions, ListenConfig, Session, SessionConfig};
 use torrent::metainfo::create::Format;
 use torrent::metainfo::{FileLayout, Metainfo, PieceLayers};
 use torrent::{BLOCK_LEN, PieceIndex};
@@ -116,9 +116,8 @@ fn ask_peers(
         return Ok(());
     }
     let session = Session::start(SessionConfig {
-        listen: ListenConfig { ports: vec![0..=0], bind: None },
-        nat: NatConfig::OFF,
-        ..ways::session_config(&options.ways)?
+        listen: ListenConfig { ports: vec![0..=0], bind: options.ways.bind },
+        ..ways::peering_config(&options.peering, &options.ways, terminal)?
     })?;
     // Nothing of it is wanted, and where it is said to be there is nothing: it neither reads nor writes.
     let add = AddOptions {
