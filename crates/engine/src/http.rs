@@ -296,7 +296,12 @@ fn describe(error: &reqwest::Error) -> HttpError {
     if let Some(ours) = cause.downcast_ref::<HttpError>() {
         return ours.clone();
     }
-    HttpError::Unreachable(cause.to_string())
+    let why = cause.to_string();
+    // All that is said of a SOCKS proxy that does not answer: neither why, nor that it is about the proxy.
+    if why.ends_with("failed to create underlying connection") {
+        return HttpError::Unreachable("the proxy cannot be reached".to_owned());
+    }
+    HttpError::Unreachable(why)
 }
 
 const FETCH_PATIENCE: Duration = Duration::from_secs(60);
@@ -443,6 +448,17 @@ mod tests {
             let many = HttpError::Unreachable("too many redirects".to_owned());
             assert_eq!(answer, if is_followed { many } else { HttpError::Local }, "{place}");
         }
+    }
+
+    #[test]
+    fn a_proxy_that_is_not_there_is_told_from_a_tracker_that_is_not() {
+        // Nobody listens at this port any more.
+        let nowhere = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let nowhere = nowhere.local_addr().expect("bound");
+        let proxy = format!("socks5://{nowhere}").parse().ok();
+        let options = HttpOptions { proxy, ..HttpOptions::default() };
+        let error = fetch("http://192.0.2.1/announce", &options, 100).expect_err("no proxy");
+        assert_eq!(error, HttpError::Unreachable("the proxy cannot be reached".to_owned()));
     }
 
     #[test]

@@ -308,10 +308,12 @@ pub(crate) fn sentence(status: &TorrentStatus, hint: Option<&str>) -> String {
         TorrentState::FetchingMetadata { done, total } => {
             let found = format!("{} known", count(status.peers_known as u64, "peer"));
             let percent = percent(f64::from(*done) / f64::from((*total).max(1)));
-            match total {
+            let mut text = match total {
                 0 => format!("{name}: looking for metadata, {found}"),
                 _ => format!("{name}: {percent}% of metadata, {found}"),
-            }
+            };
+            troubles(status, hint).for_each(|trouble| text += &format!(", {trouble}"));
+            return text;
         }
         TorrentState::Seeding => format!("{name}: seeding {}", bytes(status.wanted_len)),
         _ => format!("{name}: {}% of {}", percent(status.progress()), bytes(status.wanted_len)),
@@ -517,6 +519,8 @@ mod tests {
         assert!(sentence(&status, Some("nobody")).ends_with(", nobody"));
         status.peers_known = 1;
         assert!(!sentence(&status, Some("nobody")).contains("nobody"));
+        status.state = TorrentState::FetchingMetadata { done: 0, total: 0 };
+        assert_eq!(sentence(&status, None), ": looking for metadata, 1 peer known");
         status = TorrentStatus { state: TorrentState::Seeding, ..TorrentStatus::default() };
         assert!(!sentence(&status, Some("nobody")).contains("nobody"));
     }
