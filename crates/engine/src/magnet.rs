@@ -410,16 +410,18 @@ mod tests {
 
     #[test]
     fn the_peer_that_brought_the_metadata_is_asked_for_blocks_at_once() {
-        let payload = Payload::new(400_000);
-        let world = World::new(1, WorldOptions::default());
-        let mut machines = vec![Machine::new(&world, 1), Machine::new(&world, 2)];
-        machines[0].add(&payload.metainfo, payload.dir.path(), &[]);
-        let magnet = Magnet { peers: Vec::new(), ..Magnet::of(&payload.metainfo) };
-        add_link(&mut machines[1], &magnet, &[1]);
-        assert!(run_until_complete(&world, &mut machines, Duration::from_secs(60)));
-        // Round trips for the connection, the handshakes, the metadata, the blocks; no timer in between.
-        let took = world.elapsed();
-        assert!(took < Duration::from_secs(1), "{took:?}");
+        for format in [Format::V1, Format::V2, Format::Hybrid] {
+            let payload = Payload::in_format(400_000, format);
+            let world = World::new(1, WorldOptions::default());
+            let mut machines = vec![Machine::new(&world, 1), Machine::new(&world, 2)];
+            machines[0].add(&payload.metainfo, payload.dir.path(), &[]);
+            let magnet = Magnet { peers: Vec::new(), ..Magnet::of(&payload.metainfo) };
+            add_link(&mut machines[1], &magnet, &[1]);
+            assert!(run_until_complete(&world, &mut machines, Duration::from_secs(60)));
+            // Round trips for the connection, the handshakes, the metadata, the blocks; no timer in between.
+            let took = world.elapsed();
+            assert!(took < Duration::from_secs(1), "{format:?}: {took:?}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::peer::Peer;
 use super::{PeerKey, Swarm};
 use crate::wire::Message;
 use crate::{Bitfield, PieceIndex};
@@ -21,6 +22,8 @@ pub(super) struct Shown {
     pending: Vec<(PieceIndex, Instant)>,
     /// When it was last shown anything.
     at: Option<Instant>,
+    /// It was shown what it does not want: some of the files are enough for it.
+    is_choosy: bool,
 }
 
 impl Swarm {
@@ -54,7 +57,12 @@ impl Swarm {
 
     /// Nothing, so far.
     pub(super) fn show_nothing(&self) -> Shown {
-        Shown { pieces: Bitfield::none(self.layout.piece_count()), pending: Vec::new(), at: None }
+        Shown {
+            pieces: Bitfield::none(self.layout.piece_count()),
+            pending: Vec::new(),
+            at: None,
+            is_choosy: false,
+        }
     }
 
     /// Whether a peer knows that we have a piece.
@@ -87,10 +95,21 @@ impl Swarm {
     /// Shows a peer pieces until it has enough to do. Called every tick, too: a piece that nobody passes on does not
     /// hold it up for ever.
     pub(super) fn show_more(&mut self, now: Instant, key: PeerKey) {
+        let is_alone = self.has_one_leech();
         while let Some(peer) = self.peers.get_mut(&key)
             && let Some(shown) = &mut peer.shown
         {
             let is_seed = peer.bits.is_all();
+            let (bits, is_interested) = (&peer.bits, peer.peer_interested);
+            let before = shown.pending.len();
+            let patience = if shown.is_choosy { Duration::from_secs(1) } else { AGAIN_AFTER };
+            // It will not pass on what it does not even want.
+            shown.pending.retain(|(piece, since)| {
+                let is_old = now.saturating_duration_since(*since) >= patience;
+                is_interested || bits.has(*piece) || !is_old
+            });
+            shown.is_choosy |= shown.pending.len() < before;
+            shown.pending.retain(|(piece, _)| !is_alone || !bits.has(*piece));
             shown.pending.retain(|(_, since)| now.saturating_duration_since(*since) < PATIENCE);
             if shown.pending.len() >= PENDING_MAX || is_seed {
                 return;
@@ -111,8 +130,10 @@ impl Swarm {
         }
     }
 
+    /// Whether there is but one to pass things on to, not counting those who do not want everything.
     fn has_one_leech(&self) -> bool {
-        self.peers.values().filter(|peer| !peer.is_seed()).count() < 2
+        let is_choosy = |peer: &Peer| peer.shown.as_ref().is_some_and(|shown| shown.is_choosy);
+        self.peers.values().filter(|peer| !peer.is_seed() && !is_choosy(peer)).count() < 2
     }
 
     /// The piece that fewest have or have been shown, of those that are new to a peer; and whether it is nowhere yet.
@@ -167,6 +188,22 @@ mod tests {
         }
         assert!(world.hosts.iter().all(|host| host.faults.is_empty()));
         world.hosts[seed].swarm.uploaded() as f64 / world.data.len() as f64
+    }
+
+    #[test]
+    fn whoever_wants_one_file_only_holds_nobody_up() {
+        let mut world = World::new(20 * 32_768, 32_768);
+        let seed = world.seed();
+        world.hosts[seed].swarm.set_super_seeding(true);
+        let leech = world.leech();
+        let mut priorities = [0; 20];
+        priorities[19] = 4;
+        let choosy = world.add_wanting(Bitfield::none(20), &priorities);
+        for (one, other) in [(seed, leech), (seed, choosy), (leech, choosy)] {
+            world.connect(one, other);
+        }
+        world.run(60);
+        assert!(world.is_done(leech) && world.hosts[choosy].swarm.is_completed());
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub(super) struct Host {
     pub(super) metadata: Option<Bytes>,
     /// Spoils every block that it sends of these pieces.
     pub(super) lies_about: Vec<PieceIndex>,
+    /// Words were put into its mouth: others may find fault with it, and it with what they answer.
+    is_played: bool,
     /// Answers no request.
     pub(super) is_mute: bool,
     /// What is said to it is written down here, and not heard by its swarm.
@@ -121,6 +123,7 @@ impl World {
             events: Vec::new(),
             metadata: None,
             lies_about: Vec::new(),
+            is_played: false,
             is_mute: false,
             heard: None,
             upload_per_step: u64::MAX,
@@ -350,6 +353,10 @@ impl World {
             Ok(()) => self.drain(to),
             Err(fault) => {
                 host.faults.push(fault);
+                let means_well = !host.is_played
+                    && !self.hosts[from].is_played
+                    && self.hosts[from].lies_about.is_empty();
+                assert!(!means_well, "host {to} blames host {from}, which means well: {fault}");
                 self.disconnect(to, from);
             }
         }
@@ -357,6 +364,7 @@ impl World {
 
     /// Sends bytes as if host `from` had.
     pub(super) fn inject(&mut self, from: usize, to: usize, messages: &[Message]) {
+        self.hosts[from].is_played = true;
         let mut bytes = Vec::new();
         messages.iter().for_each(|message| message.encode(&mut bytes));
         self.wires.push_back((from, to, bytes.into()));
