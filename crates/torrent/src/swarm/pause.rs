@@ -29,7 +29,10 @@ impl Swarm {
             self.turned_over_at = now;
             self.rechoke(now);
             self.ask_for_metadata(now);
-            keys.into_iter().for_each(|key| self.fill(now, key));
+            for key in keys {
+                self.ask_for_hashes(now, key);
+                self.fill(now, key);
+            }
         }
     }
 
