@@ -146,7 +146,7 @@ impl Engine {
             is_as_saved: false,
             is_trimmed: false,
             completed_at: None,
-            wants_more_since: None,
+            changed_at: None,
             has_been_complete: false,
             is_leaving: false,
             upload_limit: options.upload_limit,
@@ -516,7 +516,7 @@ impl Engine {
                 task.swarm.set_priorities(&pieces);
                 if !task.swarm.is_completed() {
                     if was_completed {
-                        task.wants_more_since = Some(reactor.now());
+                        task.changed_at = Some(reactor.now());
                     }
                     // Seeds that there was no more use for are of use again.
                     task.swarm.known.forget_failures();

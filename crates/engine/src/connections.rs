@@ -109,14 +109,21 @@ impl Engine {
                 task.connections.remove(&key);
                 task.reading.remove(&key);
                 let is_useless = task.swarm.is_useless(key);
-                let had_no_use =
-                    matches!(why, DisconnectReason::ClosedByRemote | DisconnectReason::BothSeeds);
-                let is_late = had_no_use
-                    && task.wants_more_since.is_some_and(|at| now < at + NEWS_SPREAD_WITHIN);
+                let has_hung_up = matches!(reason, Reason::Reset)
+                    || matches!(
+                        why,
+                        DisconnectReason::ClosedByRemote | DisconnectReason::BothSeeds
+                    );
+                let is_early =
+                    has_hung_up && task.changed_at.is_some_and(|at| now < at + NEWS_SPREAD_WITHIN);
                 let ending = match why.ending(reason) {
                     _ if is_useless => Ending::NoUse,
                     // That was meant for us as we were before.
-                    _ if is_late => Ending::Ours,
+                    _ if is_early => Ending::Early,
+                    Ending::Ours => {
+                        task.changed_at = Some(now);
+                        Ending::Ours
+                    }
                     // It may have been stopped, or look at its disk: it was of use, and may be so again soon.
                     _ if why == DisconnectReason::ClosedByRemote
                         && task.swarm.is_in_the_middle(key) =>
@@ -135,6 +142,10 @@ impl Engine {
                 }
             } else if task.half_open.remove(&token) {
                 match fault_of_proxy {
+                    _ if why.ending(reason) == Ending::Ours => {
+                        task.changed_at = Some(now);
+                        task.swarm.known.disconnected(now, addr, Ending::Ours);
+                    }
                     Some(why) => {
                         // The address has nothing to do with it.
                         task.swarm.known.disconnected(now, addr, Ending::Ours);
@@ -231,5 +242,6 @@ fn host_of(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// So long after more is wanted, peers may still hang up on a torrent that needed nothing.
+/// So long after more is wanted, peers may still hang up on a torrent that needed nothing; and so long after we have
+/// hung up, they may take who comes back for a second connection.
 const NEWS_SPREAD_WITHIN: Duration = Duration::from_secs(5);

@@ -241,3 +241,32 @@ fn two_that_dialled_each_other_by_utp_at_once_do_not_dial_again_while_they_talk(
         assert!(again.is_none(), "seed {seed}: {again:?}");
     }
 }
+
+#[test]
+fn whoever_stops_and_starts_again_at_once_is_back_in_a_moment() {
+    let payload = Payload::new(300_000);
+    for millis in 0..200 {
+        // The peer may hear of the new connection before it hears that the old one is over.
+        let [latency, jitter] = if millis % 2 == 0 { [10, 2] } else { [1, 50] };
+        let options = WorldOptions {
+            latency: Duration::from_millis(latency),
+            jitter: Duration::from_millis(jitter),
+            ..WorldOptions::default()
+        };
+        let world = World::new(millis, options);
+        let mut machines = machines(&world, &payload, 1, &quiet());
+        let addr = SocketAddr::from(([10, 0, 0, 1], PORT));
+        let id = machines[1].task.expect("a torrent");
+        machines[1].node.with(|engine, reactor| {
+            engine.add_addresses(id, &[addr], Source::Manual, reactor);
+        });
+        let at = Duration::from_millis(millis);
+        let at = until(&world, &mut machines, None, |_| world.elapsed() >= at);
+        machines[1].node.with(|engine, reactor| {
+            engine.stop(id, reactor);
+            engine.start(id, reactor);
+        });
+        let took = until(&world, &mut machines, None, |machines| machines[1].is_complete()) - at;
+        assert!(took < Duration::from_secs(3), "stopped at {at:?}: {took:?}");
+    }
+}

@@ -161,9 +161,9 @@ pub(crate) struct Task {
     /// No file was longer than it should be when the torrent was added.
     pub(crate) is_trimmed: bool,
     pub(crate) completed_at: Option<Instant>,
-    /// When more was wanted after all was here: peers that hang up on a torrent that needs nothing may
-    /// not have heard of it.
-    pub(crate) wants_more_since: Option<Instant>,
+    /// When more was wanted after all was here, or we hung up on peers: those that hang up on a torrent that needs
+    /// nothing, or is here already, may not have heard of it.
+    pub(crate) changed_at: Option<Instant>,
     /// All pieces were here at some time: trackers are told only the first time, if the last came from
     /// peers.
     pub(crate) has_been_complete: bool,

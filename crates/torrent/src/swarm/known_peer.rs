@@ -46,6 +46,8 @@ pub enum Ending {
     NoUse,
     /// We hung up, for no reason that has to do with it: it may be dialled again at once.
     Ours,
+    /// It hung up on us as we were a moment ago: it may be dialled again when it has heard the news.
+    Early,
     /// In order, and it had to make room for others: they come first for a while.
     GaveWay,
     /// It went away.
@@ -59,6 +61,7 @@ impl Ending {
     pub(super) const fn wait(self) -> Option<Duration> {
         match self {
             Self::Useful => Some(Duration::from_secs(60)),
+            Self::Early => Some(NEWS_TAKE),
             Self::NoUse => Some(BACKOFF_MAX),
             Self::GaveWay => Some(Duration::from_secs(1800)),
             Self::Refused => Some(BACKOFF_FIRST),
@@ -165,6 +168,8 @@ pub(super) fn is_dialable(addr: SocketAddr) -> bool {
 
 /// After so many in a row what an earlier run knew is forgotten.
 const FAILURES_FORGIVEN: u8 = 5;
+/// Longer than most round trips.
+const NEWS_TAKE: Duration = Duration::from_millis(300);
 const BACKOFF_FIRST: Duration = Duration::from_secs(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(3600);
 const DOUBLINGS_MAX: u32 = 10;
