@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reactor::simulated::{World, WorldOptions};
 use reactor::{ConnectOptions, Reactor, Reason, TimerId};
@@ -53,17 +53,17 @@ fn a_chain_of_due_timers_takes_one_turn_each() {
 
 #[test]
 fn a_connection_ends_at_its_deadline_and_not_at_one_that_was_moved() {
-    everywhere(|mut reactor: Reactor<Vec<&str>>, ip| {
+    everywhere(|mut reactor: Reactor<Vec<(&str, Instant)>>, ip| {
         let addr = serve(&mut reactor, ip, echo);
         let mut connect = |name| {
             let client = script()
-                .connected(move |_, log: &mut Vec<&str>, _| {
-                    log.push(name);
+                .connected(move |_, log: &mut Vec<(&str, Instant)>, reactor| {
+                    log.push((name, reactor.now()));
                     Ok(())
                 })
-                .closed(move |_, reason, log, _| {
+                .closed(move |_, reason, log, reactor| {
                     assert!(matches!(reason, Reason::Timeout), "{reason}");
-                    log.push(name);
+                    log.push((name, reactor.now()));
                 });
             reactor.connect(addr, &ConnectOptions::default(), client.boxed()).unwrap()
         };
@@ -71,15 +71,19 @@ fn a_connection_ends_at_its_deadline_and_not_at_one_that_was_moved() {
         let mut log = Vec::new();
         turn_until(&mut reactor, &mut log, |log| log.len() == 3);
         log.clear();
-        let at = |millis| Some(reactor.now() + Duration::from_millis(millis));
-        let [one, three, two, far] = [at(1), at(3), at(2), at(1_000_000)];
+        let [one, two, three, far] =
+            [1, 2, 3, 1_000_000].map(|millis| reactor.now() + Duration::from_millis(millis));
         for (token, at) in [(late, one), (never, two), (early, two), (late, three), (never, far)] {
-            reactor.set_deadline(token, at);
+            reactor.set_deadline(token, Some(at));
         }
         turn_until(&mut reactor, &mut log, |log| log.len() == 2);
         reactor.set_deadline(never, None);
         turn_for(&mut reactor, &mut log, Duration::from_millis(5));
-        assert_eq!(log, ["early", "late"]);
+        // On a busy machine both may be due in one turn, and end there in any order.
+        log.sort_unstable();
+        let [("early", ended), ("late", ended_late)] = log[..] else { panic!("{log:?}") };
+        assert!(ended >= two && ended_late >= three);
+        assert!(ended < three || reactor.backend() != "simulated");
     });
 }
 
