@@ -6,8 +6,10 @@ mod common;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use common::{LOCAL, Payload, config, eventually};
-use engine::{AddOptions, DhtConfig, DhtError, FilterFn, FilterPoint, Session, SessionConfig};
+use common::{LOCAL, Payload, config, eventually, wait_for};
+use engine::{
+    AddOptions, DhtConfig, DhtError, EventKind, FilterFn, FilterPoint, Session, SessionConfig,
+};
 use torrent::InfoHash;
 use torrent::bencode::OwnedValue;
 use torrent::dht::{Announce, Item, NodeId, Scrape, public_key};
@@ -80,8 +82,11 @@ fn a_torrent_comes_from_a_peer_that_only_the_dht_knows() {
     let dir = tempfile::tempdir().expect("a folder");
     let seed = payload.here();
     let leech = AddOptions { dir: dir.path().to_owned(), ..AddOptions::default() };
-    let seed = sessions[1].add(payload.metainfo.clone(), seed).expect("added");
-    eventually("it is checked", || seed.is_complete());
+    let events = sessions[1].subscribe().expect("a queue");
+    sessions[1].add(payload.metainfo.clone(), seed).expect("added");
+    // Who looks for it before others have heard of it looks again after a while.
+    let is_stored = |kind: &EventKind| matches!(kind, EventKind::DhtAnswered { stored: 1.., .. });
+    wait_for(&events, is_stored);
     let leech = sessions[4].add(payload.metainfo.clone(), leech).expect("added");
     eventually("it is here", || leech.is_complete());
     payload.assert_equals(dir.path());

@@ -136,7 +136,9 @@ fn one_that_lies_is_dropped_and_another_takes_its_place() {
     let honest = WebHost::honest(&payload);
     leecher.torrent.add_web_seed(honest.url).unwrap();
     leecher.complete(&payload);
-    assert_eq!(liar.asked().len(), asked);
+    // One request may have been on its way to it.
+    let asked_later = liar.asked().len() - asked;
+    assert!(asked_later <= 1, "{asked_later}");
 }
 
 #[test]
