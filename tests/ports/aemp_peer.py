@@ -15,7 +15,7 @@ import time
 
 import cbor
 
-PATIENCE = 20  # seconds that something which must come may take
+PATIENCE = 60  # seconds that something which must come may take
 METHODS = "tls_sha3_512,hmac_sha3_512"
 
 

@@ -337,7 +337,7 @@ def a_line_of_4000_octets_is_read(node):
 
 @case
 def silence_is_ended(_):
-    with Node(monitor_timeout="0.5") as node:
+    with Node(monitor_timeout="2") as node:
         silent, half, slow = node.dial(), node.dial(), node.dial()
         half.greet()
         slow.write("aemp;1;")
@@ -345,7 +345,7 @@ def silence_is_ended(_):
             peer.wait_closed()
         patient = node.meet()
         try:
-            patient.receive(1.5)
+            patient.receive(5)
         except TimeoutError:
             pass
         check_echo(patient, node)

@@ -449,7 +449,7 @@ def a_peer_that_does_not_read_harms_nobody(node):
 @case
 def a_seed_that_is_not_there_is_tried_again(_):
     seed = Listener()
-    with Node(seeds=seed.address, monitor_timeout="1") as node:
+    with Node(seeds=seed.address, monitor_timeout="3") as node:
         for _ in range(3):
             seed.accept().close()
         peer = seed.accept(node="seed").shake_hands()
