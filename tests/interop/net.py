@@ -128,6 +128,15 @@ class Host:
             finally:
                 _enter(home)
 
+    def listens(self, port, is_tcp=True):
+        """Whether something here listens on the port, without going there to see."""
+        kind = "tcp" if is_tcp else "udp"
+        with self.inside():
+            # A socket of IPv6 may serve both families.
+            tables = [Path(f"/proc/thread-self/net/{kind}{version}") for version in (["", "6"] if self.ipv4 else ["6"])]
+            rows = [line.split() for table in tables if table.exists() for line in table.read_text().splitlines()[1:]]
+        return any(int(row[1].rpartition(":")[2], 16) == port and (row[3] == "0A" or not is_tcp) for row in rows)
+
     def received(self):
         """Bytes that came in over the wire so far."""
         return self._counters()[0]

@@ -108,6 +108,7 @@ def refuses(stage):
     plain, strict, plain_fetcher = stage.client(Libtorrent), stage.client(Flotilla), stage.client(Libtorrent)
     plain.seed(hosts[0], torrent, files.parent)
     strict.fetch(hosts[1], torrent, stage.folder("strict"), [hosts[0].address(PORT)], "--encryption", "required")
+    strict.listen()
     plain_fetcher.fetch(hosts[2], torrent, stage.folder("plain"), [hosts[1].address(PORT)])
     codes = lambda: {event["addr"].split(":")[0]: event["code"] for event in strict.events("peer_disconnected")}
     stage.wait(lambda: hosts[2].ip in codes() and hosts[0].ip in codes(), 30, "both connections to end")

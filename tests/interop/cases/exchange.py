@@ -167,6 +167,7 @@ def super_seeding(stage):
         leech = stage.client(Libtorrent, f"leech{number}")
         known = [at.address(PORT), *(leech.host.address(PORT) for leech in leeches)]
         leech.fetch(stage.host(f"leech{number}"), torrent, stage.folder(f"download{number}"), known)
+        leech.listen()
         leeches.append(leech)
     for leech in leeches:
         stage.wait(leech.is_done, 70, f"{leech.name} to have everything")

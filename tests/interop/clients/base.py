@@ -74,8 +74,13 @@ class Client:
             self.process = subprocess.Popen(host.command(args), start_new_session=True, **options)
 
     def serve(self, seconds=30):
-        """Waits until it has checked the data it is to seed."""
+        """Waits until it has checked the data it is to seed, and peers can come."""
         self.stage.wait(self.is_done, seconds, f"{self.name} to find that it has all the data")
+        self.listen()
+
+    def listen(self):
+        """Waits until peers can come: whoever comes sooner, and is refused, may try again only after a minute."""
+        self.stage.wait(lambda: self.host.listens(PORT, self.tcp), 10, f"{self.name} to listen")
 
     def check_alive(self):
         """Fails if the process is gone though nobody ended it."""

@@ -41,6 +41,9 @@ class Flotilla(Client):
         ways = [option for option, is_on in (("--no-pex", self.exchange), ("--no-lsd", self.lsd)) if not is_on]
         return [*ways, *(("--dht-node", self.dht) if self.dht else ("--no-dht",))]
 
+    def listen(self):
+        self.stage.wait(lambda: self.events("listening"), 10, f"{self.name} to listen")
+
     def peer_ips(self):
         """Whom it is connected to, or was."""
         return {event["addr"].rsplit(":", 1)[0].strip("[]") for event in self.events("peer_connected")}
