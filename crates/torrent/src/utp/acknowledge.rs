@@ -1,6 +1,5 @@
 //! What the other end says has arrived, and what follows from that for the rest.
 
-use super::packet::Header;
 use super::send::{Fate, SEGMENTS_MAX, Segment, SegmentKind, SendQueue};
 
 /// What came of an acknowledgement.
@@ -103,7 +102,7 @@ impl SendQueue {
             result.lost = result.lost.max(Some(segment.order));
         }
         let is_probe = segment.kind == SegmentKind::Probe && segment.transmissions == 1;
-        let whole = (len + Header::LEN, is_probe);
+        let whole = (segment.whole_len(), is_probe);
         result.longest = result.longest.max(Some(whole));
     }
 
@@ -136,7 +135,7 @@ impl SendQueue {
         self.lost += 1;
         self.in_flight -= usize::from(segment.len);
         if segment.kind == SegmentKind::Probe && segment.transmissions == 1 {
-            result.lost_probe = Some(usize::from(segment.len) + Header::LEN);
+            result.lost_probe = Some(segment.whole_len());
         } else {
             result.lost = result.lost.max(Some(segment.order));
         }

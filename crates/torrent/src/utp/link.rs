@@ -29,6 +29,8 @@ pub(super) struct Link {
     pub(super) sent: u64,
     /// Packets that are longer are cut up, or lost if they do not allow that.
     pub(super) len_max: usize,
+    /// Those that allow it are lost as well.
+    pub(super) never_cuts: bool,
     /// When the last byte of the queue is out.
     pub(super) free_at: Option<Instant>,
     /// The longest that a packet had to wait, since that was asked.
@@ -49,6 +51,7 @@ impl Link {
             lost: 0..0,
             sent: 0,
             len_max: 1472,
+            never_cuts: false,
             free_at: None,
             waited_max: Duration::ZERO,
         }
@@ -64,7 +67,8 @@ impl Link {
         let wait = self.wait(now);
         let waiting = (wait.as_nanos() * u128::from(self.rate) / 1_000_000_000) as u64;
         let len_on_wire = (len + 28) as u64;
-        if waiting + len_on_wire > self.queue_max || is_whole && len > self.len_max {
+        let is_too_long = len > self.len_max && (is_whole || self.never_cuts);
+        if waiting + len_on_wire > self.queue_max || is_too_long {
             return Vec::new();
         }
         let out = now + wait + Duration::from_nanos(len_on_wire * 1_000_000_000 / self.rate);

@@ -1,8 +1,9 @@
 //! How long packets may be: the longest that the path carries whole, found by trying
 //! (packetization layer path MTU discovery, [RFC 4821]).
 //!
-//! A probe is a packet like any other, only longer, and asks not to be cut up on its way. If it is lost while
-//! its neighbours arrive, the path does not carry it; it is then sent again without that wish.
+//! A probe is a packet like any other, only padded, and asks not to be cut up on its way. If it is lost while
+//! its neighbours arrive, the path does not carry it; it is then sent again without that wish, and as long as others
+//! are: so even a path that drops without a word what is too long holds up nothing.
 //! The first probe is as long as Ethernet allows, since most paths are.
 //!
 //! [RFC 4821]: https://www.rfc-editor.org/rfc/rfc4821

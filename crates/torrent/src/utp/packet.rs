@@ -100,6 +100,21 @@ impl Header {
     pub fn write_to(&self, place: &mut [u8; Self::LEN]) {
         *place = self.encode(0);
     }
+
+    /// The same for one that has [`padding`] behind it.
+    pub(super) fn write_padded_to(&self, place: &mut [u8; Self::LEN]) {
+        *place = self.encode(ABILITIES);
+    }
+}
+
+/// So many bytes that mean nothing, at least 12, at most 267: two extensions. The first says that its sender has none of
+/// the abilities that a bit is set aside for: µTorrent's library, which Transmission uses too, takes no packet whose
+/// first extension it does not know. The other is of a kind that nobody knows, and is skipped therefore.
+pub(super) fn padding(len: usize) -> Vec<u8> {
+    let len = u8::try_from(len.saturating_sub(12)).unwrap_or(u8::MAX);
+    let mut bytes = vec![PADDING, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, len];
+    bytes.resize(usize::from(len).saturating_add(12), 0);
+    bytes
 }
 
 impl<'a> Packet<'a> {
@@ -178,6 +193,10 @@ impl<'a> Packet<'a> {
 
 const VERSION: u8 = 1;
 const SELECTIVE_ACK: u8 = 1;
+/// A bit for each of 64 abilities, of which none is known.
+const ABILITIES: u8 = 2;
+/// A kind that nobody has given a meaning.
+const PADDING: u8 = 0x70;
 /// The longest mask of bits that fits into an extension: its length is a multiple of 4 below 256.
 pub(super) const SELECTIVE_LEN_MAX: usize = 252;
 

@@ -9,7 +9,7 @@ use std::io::IoSlice;
 use std::ops::Range;
 
 use super::acknowledge::Acknowledged;
-use super::packet::Header;
+use super::packet::{Header, padding};
 
 /// Packets that were not acknowledged, the oldest first.
 #[derive(Debug, Default)]
@@ -53,7 +53,9 @@ pub(super) struct Segment {
     pub(super) chunk: u64,
     /// Where its header begins.
     pub(super) at: u32,
-    /// How many bytes of data follow the header.
+    /// How many bytes of padding follow the header; and then, of data. Only a probe is padded, and only the first time:
+    /// data keeps its sequence number, so that it cannot be cut up anew once it is known to be too long.
+    pub(super) padding: u16,
     pub(super) len: u16,
     pub(super) fate: Fate,
     pub(super) transmissions: u8,
@@ -77,7 +79,7 @@ pub(super) enum Fate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SegmentKind {
     Data,
-    /// Data of a length that may be too long for the path.
+    /// Data with so much padding that it may be too long for the path.
     Probe,
     /// The end of the stream.
     Fin,
@@ -91,6 +93,19 @@ pub(super) struct Run {
     pub(super) kind: SegmentKind,
     /// It has been sent before.
     pub(super) is_repeated: bool,
+}
+
+impl Segment {
+    /// How long the packet is.
+    pub(super) const fn whole_len(&self) -> usize {
+        Header::LEN + self.padding as usize + self.len as usize
+    }
+
+    /// Takes out the padding: the header stands right before the data from now on.
+    const fn strip(&mut self) {
+        self.at += self.padding as u32;
+        self.padding = 0;
+    }
 }
 
 impl SendQueue {
@@ -147,9 +162,9 @@ impl SendQueue {
         self.in_flight > 0 || self.sent > 0
     }
 
-    /// Takes what there is room for, in packets of `len` bytes, header and all. A `probe` is one longer
-    /// packet before them, if there is enough to fill it. Returns how many bytes were taken, and
-    /// whether a probe was made.
+    /// Takes what there is room for, in packets of `len` bytes, header and all. A `probe` is one that is padded to this
+    /// length, before them, if there is enough to fill it. Returns how many bytes were taken, and whether a probe was
+    /// made.
     pub(super) fn write(
         &mut self,
         slices: &[IoSlice<'_>],
@@ -163,21 +178,22 @@ impl SendQueue {
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
         let total = total.min(room);
         let mut left = total;
-        let mut probe = probe.filter(|probe| left >= probe - Header::LEN && self.has_space());
+        let probe = probe.filter(|_| left >= len - Header::LEN && self.has_space());
         let has_probe = probe.is_some();
-        if let Some(len) = probe {
-            self.begin_segment(len, len, SegmentKind::Probe);
+        if let Some(probe) = probe {
+            self.begin_segment(probe, probe, SegmentKind::Probe);
+            self.pad(probe - len);
         }
+        let mut is_probe = has_probe;
         for slice in slices {
             let (mut bytes, _) = slice.split_at(slice.len().min(left));
             while !bytes.is_empty() {
-                let segment_len = probe.unwrap_or(len) - Header::LEN;
-                let tail = self.tail_room(segment_len, probe.is_some());
+                let tail = self.tail_room(len - Header::LEN, is_probe);
                 if tail == 0 {
                     if !self.has_space() {
                         return (total - left, has_probe);
                     }
-                    probe = None;
+                    is_probe = false;
                     self.begin_segment(len, left + Header::LEN, SegmentKind::Data);
                     continue;
                 }
@@ -228,6 +244,7 @@ impl SendQueue {
         let segment = Segment {
             chunk: number,
             at: chunk.len() as u32,
+            padding: 0,
             len: 0,
             fate: Fate::Waiting,
             transmissions: 0,
@@ -237,6 +254,15 @@ impl SendQueue {
         };
         chunk.extend_from_slice(&[0; Header::LEN]);
         self.segments.push_back(segment);
+    }
+
+    /// Puts about as many bytes between the header and the data of the last packet, which has no data yet.
+    fn pad(&mut self, len: usize) {
+        if let (Some(chunk), Some(last)) = (self.chunks.back_mut(), self.segments.back_mut()) {
+            let padding = padding(len);
+            chunk.extend_from_slice(&padding);
+            last.padding = padding.len() as u16;
+        }
     }
 
     /// Puts bytes into the last packet, for which there is room.
@@ -291,6 +317,11 @@ impl SendQueue {
         Some(Run { first, count, kind: start.kind, is_repeated })
     }
 
+    /// How long the first packet of a run is, header and all.
+    pub(super) fn first_whole_len(&self, run: &Run) -> usize {
+        self.segments.get(run.first).map_or(0, Segment::whole_len)
+    }
+
     /// How many bytes of data the first packet of a run has.
     pub(super) fn first_len(&self, run: &Run) -> usize {
         self.segments.get(run.first).map_or(0, |segment| usize::from(segment.len))
@@ -311,11 +342,18 @@ impl SendQueue {
         {
             header.sequence = self.first.wrapping_add(index as u16);
             chunk_index = (segment.chunk - self.first_chunk) as usize;
+            if segment.transmissions > 0 {
+                segment.strip();
+            }
             let at = segment.at as usize;
-            let end = at + Header::LEN + usize::from(segment.len);
+            let end = at + segment.whole_len();
             let room = self.chunks.get_mut(chunk_index).and_then(|chunk| chunk.get_mut(at..));
             if let Some(room) = room.and_then(<[u8]>::first_chunk_mut) {
-                header.write_to(room);
+                if segment.padding > 0 {
+                    header.write_padded_to(room);
+                } else {
+                    header.write_to(room);
+                }
             }
             match segment.fate {
                 Fate::Waiting => self.sent += 1,
@@ -360,6 +398,7 @@ impl SendQueue {
             && segment.kind == SegmentKind::Probe
         {
             segment.kind = SegmentKind::Data;
+            segment.strip();
         }
         self.refused(run, 0);
     }
@@ -487,11 +526,36 @@ mod tests {
     #[test]
     fn a_probe_goes_alone_and_its_loss_is_not_a_loss_of_the_path() {
         let mut queue = SendQueue::new(0);
-        let slices = [IoSlice::new(&[7; 800])];
-        assert_eq!(queue.write(&slices, usize::MAX, LEN, Some(220)), (800, true));
+        let slices = [IoSlice::new(&[7; 700])];
+        assert_eq!(queue.write(&slices, usize::MAX, LEN, Some(220)), (700, true));
         assert_eq!(send_all(&mut queue, 0), [(0, 1), (1, 7)]);
         let ack = queue.acknowledge(0, &[0b111, 0, 0, 0], true, 1).unwrap();
         assert_eq!((ack.lost_probe, ack.lost), (Some(220), None));
+    }
+
+    #[test]
+    fn what_a_lost_probe_carried_is_sent_again_in_a_packet_of_the_usual_length() {
+        for (probe, long) in [(220, 220), (LEN + 1, LEN + 12), (LEN + 1000, LEN + 267)] {
+            let mut queue = SendQueue::new(0);
+            assert_eq!(
+                queue.write(&[IoSlice::new(&[7; 800])], usize::MAX, LEN, Some(probe)).0,
+                800
+            );
+            let send = |queue: &mut SendQueue| {
+                let run = queue.next_run(usize::MAX).unwrap();
+                let (chunk, place, _, _) = queue.send(&run, 0, &header());
+                queue.bytes(chunk, place).to_vec()
+            };
+            let padded = send(&mut queue);
+            assert_eq!(padded.len(), long);
+            send_all(&mut queue, 0);
+            queue.acknowledge(0, &[0b111, 0, 0, 0], true, 1).unwrap();
+            let again = send(&mut queue);
+            assert_eq!(again.len(), LEN);
+            for packet in [padded, again] {
+                assert_eq!(Packet::decode(&packet).unwrap().payload, [7; LEN - Header::LEN]);
+            }
+        }
     }
 
     #[test]

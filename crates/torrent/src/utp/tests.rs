@@ -98,13 +98,18 @@ fn clocks_that_are_set_or_run_apart_and_numbers_that_wrap_do_no_harm() {
 
 #[test]
 fn finds_out_how_long_packets_may_be() {
-    for (len_max, least) in [(1472, 1472), (1400, 1384), (1300, 1284)] {
-        let mut world = World::new(5, &Link { len_max, ..Link::new(50, 5, 100) });
+    let paths = [(1472, 1472), (1400, 1384), (1300, 1284)];
+    for ((len_max, least), never_cuts) in
+        paths.into_iter().flat_map(|path| [(path, false), (path, true)])
+    {
+        let mut world = World::new(5, &Link { len_max, never_cuts, ..Link::new(50, 5, 100) });
         world.ends[0].to_write = u64::MAX;
         world.run_for(Duration::from_secs(5));
         let end = &world.ends[0];
         let info = end.mux.info(end.stream.unwrap()).unwrap();
         assert!((least..=len_max).contains(&info.packet_len), "{info:?}");
+        // However it is done, what is too long holds up nothing.
+        assert!(world.ends[1].read > world.links[0].rate * 4, "{}", world.ends[1].read);
     }
 }
 

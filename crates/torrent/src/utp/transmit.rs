@@ -152,8 +152,7 @@ impl Connection {
     /// The system says that a packet is too long for the way.
     pub(super) fn too_long(&mut self, run: &Run) {
         if run.kind == SegmentKind::Probe && !run.is_repeated {
-            let len = self.send.first_len(run) + Header::LEN;
-            self.mtu.refused(len);
+            self.mtu.refused(self.send.first_whole_len(run));
         }
         self.send.too_long(run);
     }
