@@ -63,8 +63,14 @@ fn links_of_version_2_and_of_both_versions_are_downloaded_too() {
         let (_seeder, peer) = fixture.seed(&[]);
         let link = format!("{}&x.pe={peer}", link(&fixture));
         assert!(link.contains("xt=urn:btmh:1220"), "{link}");
-        fixture.run(&get(&link, &[])).assert_status(0);
+        fixture.run(&get(&link, &["--save-torrent", "saved"])).assert_status(0);
         fixture.assert_has_payload("out");
+        let fetch = ["show", &link, "--fetch", "--save", "fetched.torrent"];
+        fixture.run(&[&fetch[..], &BIND].concat()).assert_status(0);
+        for saved in ["saved/payload.torrent", "fetched.torrent"] {
+            let shown = fixture.run(&["show", saved]).out();
+            assert!(!shown.contains("Piece hashes"), "they belong into {saved}: {shown}");
+        }
     }
 }
 

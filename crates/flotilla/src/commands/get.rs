@@ -130,6 +130,12 @@ pub(crate) fn run(options: Get, terminal: &Terminal) -> Result<(), Failure> {
         }
         goal.is_reached(status)
     });
+    for torrent in watch.torrents() {
+        if let Err(why) = chooser.save_again(torrent) {
+            terminal.complain(&why);
+            is_anything_missing = true;
+        }
+    }
     let is_anything_missing = is_anything_missing || !given_up.borrow().is_empty();
     watch.end(match outcome {
         Outcome::Reached if is_anything_missing => Outcome::Failed,
@@ -184,12 +190,27 @@ impl Chooser {
         Ok(())
     }
 
+    /// Where the torrent file of a link goes.
+    fn saved_at(&self, metainfo: &Metainfo) -> Option<PathBuf> {
+        let mut name = root_name(metainfo)?.into_os_string();
+        name.push(".torrent");
+        Some(self.save_torrent.as_ref()?.join(name))
+    }
+
+    /// The hashes of pieces of version 2 come after the metadata, and belong into the torrent file.
+    fn save_again(&self, torrent: &Torrent) -> Result<(), String> {
+        let Some(metainfo) = torrent.metainfo().filter(|known| known.layers().is_some()) else {
+            return Ok(());
+        };
+        match self.saved_at(metainfo).filter(|path| path.exists()) {
+            Some(path) => torrent.save_torrent(path).map_err(|error| error.to_string()),
+            None => Ok(()),
+        }
+    }
+
     /// Of a link it was not known before which files there are.
     fn choose(&self, torrent: &Torrent, metainfo: &Metainfo) -> Result<(), String> {
-        if let Some(dir) = &self.save_torrent {
-            let mut name = root_name(metainfo).unwrap_or_default().into_os_string();
-            name.push(".torrent");
-            let path = dir.join(name);
+        if let Some(path) = self.saved_at(metainfo) {
             torrent.save_torrent(path).map_err(|error| error.to_string())?;
         }
         if !self.filter.is_all() {

@@ -107,16 +107,24 @@ fn fetch(
         listen: ListenConfig { ports: vec![0..=0], bind: options.ways.bind },
         ..config
     })?;
-    // Stopped as soon as it is known, and where nothing is: it writes nothing.
+    // It moves no data, and it is where nothing is: it writes nothing.
     let add = AddOptions {
         peers,
-        when_known: WhenKnown::Stop,
+        when_known: WhenKnown::Pause,
         dir: "/nonexistent".into(),
         ..AddOptions::default()
     };
     let torrent = session.add_magnet(link, add)?;
     let events = session.subscribe()?;
-    while torrent.metainfo().is_none() {
+    let mut known_at = None;
+    // The hashes of pieces of version 2 come after the metadata, and belong into the torrent file.
+    let is_done = |known_at: &mut Option<Instant>| {
+        let Some(metainfo) = torrent.metainfo() else { return false };
+        let since = *known_at.get_or_insert_with(Instant::now);
+        let is_whole = metainfo.layers().is_none_or(|layers| layers.is_whole());
+        options.save.is_none() || is_whole || since.elapsed() > PATIENCE
+    };
+    while !is_done(&mut known_at) {
         let status = torrent.status();
         if let TorrentState::Failed(why) = &status.state {
             return Err(Failure::Failed(format!("{}: {why}", options.source)));

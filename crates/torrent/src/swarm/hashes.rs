@@ -212,11 +212,11 @@ impl Swarm {
         self.hashes.layers.is_some() && (self.hashes.is_alone || peer.reserved.has_v2())
     }
 
-    /// Asks a peer for hashes that we lack.
+    /// Asks a peer for hashes that we lack: in a pause, too, for they are no data.
     pub(super) fn ask_for_hashes(&mut self, now: Instant, key: PeerKey) {
         let Hashes { waiting, gathered, disputes, .. } = &self.hashes;
         let is_idle = waiting.is_empty() && gathered.is_empty() && disputes.is_empty();
-        let Some(peer) = self.peers.get(&key).filter(|_| !is_idle && !self.is_paused) else {
+        let Some(peer) = self.peers.get(&key).filter(|_| !is_idle) else {
             return;
         };
         if !self.knows_hashes(peer) {
@@ -527,6 +527,23 @@ mod tests {
             assert_eq!(world.hosts[leech].events[0], "hashes known");
             assert_eq!(known.to_file(), whole.as_bytes());
         }
+    }
+
+    #[test]
+    fn a_paused_swarm_learns_the_hashes_and_takes_no_piece() {
+        let (mut world, whole) = world(700, Format::V2);
+        let (seed, leech) = (world.seed(), world.leech());
+        let known = bare(&whole);
+        give(&mut world, seed, &whole);
+        give(&mut world, leech, &known);
+        world.hosts[leech].swarm.set_paused(world.now, true);
+        world.connect_with(leech, seed, plain());
+        world.run(30);
+        assert_eq!(known.to_file(), whole.as_bytes());
+        assert_eq!(world.hosts[leech].swarm.downloaded(), 0);
+        world.hosts[leech].swarm.set_paused(world.now, false);
+        world.run(30);
+        assert!(world.is_done(leech));
     }
 
     #[test]
