@@ -308,15 +308,16 @@ fn play(seed: u64) -> Result<(), String> {
         .parts
         .iter()
         .any(|part| part.super_seeding || (part.is_seed && part.peers_max.is_some()));
-    let standstill = if mix.parts.iter().any(|part| part.slots.is_some()) {
-        // They are served by turns.
-        5 * STANDSTILL
-    } else if mix.mishaps.iter().any(|(_, who, what)| mix.parts[*who].is_seed && what.hangs_up()) {
-        // Whoever hangs up before anything has gone either way is left alone for a minute.
-        7 * STANDSTILL
-    } else {
-        STANDSTILL
-    };
+    let standstill =
+        if mix.mishaps.iter().any(|(_, who, what)| mix.parts[*who].is_seed && what.hangs_up()) {
+            // Whoever hangs up before anything has gone either way is left alone for a minute.
+            7 * STANDSTILL
+        } else if mix.parts.iter().any(|part| part.slots.is_some()) {
+            // They are served by turns.
+            5 * STANDSTILL
+        } else {
+            STANDSTILL
+        };
     loop {
         let now = world.elapsed();
         while let Some((_, who, mishap)) = mishaps.next_if(|(at, ..)| *at <= now) {
