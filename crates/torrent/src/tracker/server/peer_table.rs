@@ -208,9 +208,11 @@ impl PeerTable {
         let numwant = request.numwant.map_or(NUMWANT_USUAL, |count| count as usize);
         let numwant = numwant.min(NUMWANT_MAX);
         let Some(torrent) = self.torrents.get(&request.info_hash) else { return Vec::new() };
+        // Of a torrent that it has by a link, aria2 says when it begins that nothing is left.
+        let wants_seeds = request.left > 0 || request.event == AnnounceEvent::Started;
         let is_of_use = |(at, peer): &(&SocketAddr, &Peer)| {
             // The same name at another address is the asker too, by its other family.
-            **at != addr && peer.id != request.peer_id && !(request.left == 0 && peer.is_seed)
+            **at != addr && peer.id != request.peer_id && (wants_seeds || !peer.is_seed)
         };
         let (mut own, mut other): (Vec<_>, Vec<_>) = torrent
             .peers
@@ -314,6 +316,17 @@ mod tests {
         assert_eq!(announce(&mut table, now, v4(4), 9, Families::Own), [v4(1), v4(2), v4(3)]);
         assert_eq!(announce(&mut table, now, v4(1), 5, Families::Own), [v4(2), v4(3), v4(4)]);
         assert_eq!(counts(&mut table, now), Some((2, 0, 2)));
+    }
+
+    #[test]
+    fn who_begins_with_a_link_only_may_say_that_nothing_is_left_and_hears_of_seeds() {
+        let (mut table, now) = (table(TableLimits::default()), epoch());
+        announce(&mut table, now, v4(1), 0, Families::Own);
+        let mut named = |event| {
+            let request = AnnounceRequest { event, ..request(1, v4(2), 0) };
+            table.announce(now, v4(2), &request, Families::Own).expect("room").peers.len()
+        };
+        assert_eq!((named(AnnounceEvent::Started), named(AnnounceEvent::None)), (1, 0));
     }
 
     #[test]
