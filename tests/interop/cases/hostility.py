@@ -57,8 +57,8 @@ def harass(stage, mode):
     stage.wait(lambda: stranger.has_met(here), 10, "the stranger to get to the seed")
     time.sleep(HEAD_START)
     leech.fetch(there, torrent, target, [hostile.address(PORT), here.address(PORT)])
-    stage.wait(leech.is_done, 45, "the honest transfer to finish")
     stage.wait(lambda: stranger.has_met(there), 10, "the stranger to get to the leech, else this shows nothing")
+    stage.wait(leech.is_done, 45, "the honest transfer to finish")
     memory = {client.name: client.peak_memory() for client in (seed, leech)}
     print(memory)
     stage.finish()
