@@ -141,16 +141,14 @@ impl Engine {
                     task.swarm.known.came_and_went(now, listens_at, ending);
                 }
             } else if task.half_open.remove(&token) {
+                let is_ours = why.ending(reason) == Ending::Ours;
+                if is_ours || fault_of_proxy.is_some() {
+                    // The address has nothing to do with it.
+                    task.swarm.known.disconnected(now, addr, Ending::Ours);
+                }
                 match fault_of_proxy {
-                    _ if why.ending(reason) == Ending::Ours => {
-                        task.changed_at = Some(now);
-                        task.swarm.known.disconnected(now, addr, Ending::Ours);
-                    }
-                    Some(why) => {
-                        // The address has nothing to do with it.
-                        task.swarm.known.disconnected(now, addr, Ending::Ours);
-                        self.proxy_failed(why, reactor);
-                    }
+                    _ if is_ours => task.changed_at = Some(now),
+                    Some(why) => self.proxy_failed(why, reactor),
                     None if task.swarm.is_connected_to(addr) => task.swarm.known.connected(addr),
                     None => self.road_failed(id, parted, now),
                 }

@@ -124,16 +124,15 @@ impl Http {
         let (clients, [v4, v6]) = (self.clients.clone(), urls.map(str::to_owned));
         self.handle.spawn(async move {
             let got = async {
-                let (client, found) = clients.for_document(&v4, bounds, family).await?;
-                let has = |is_ipv6| found.iter().any(|ip| ip.is_ipv6() == is_ipv6);
-                let is_over_v6 = has(true) && (family == Family::Second || !has(false));
-                match get(&client, if is_over_v6 { &v6 } else { &v4 }, len_max).await {
+                let (client, is_over_v6) = clients.for_document(&v4, bounds, family).await?;
+                let url = if is_over_v6 { &v6 } else { &v4 };
+                match get(&client, url, len_max).await {
                     // The way over that family may lead nowhere.
                     Err(HttpError::Unreachable(_) | HttpError::Silent)
                         if family == Family::First =>
                     {
-                        let url = if has(true) { &v6 } else { &v4 };
-                        get(&clients.by_any_way(url, bounds).await?, url, len_max).await
+                        let (client, is_over_v6) = clients.by_any_way(&v4, bounds).await?;
+                        get(&client, if is_over_v6 { &v6 } else { &v4 }, len_max).await
                     }
                     answer => answer,
                 }
@@ -197,7 +196,7 @@ pub fn fetch(url: &str, options: &HttpOptions, len_max: usize) -> Result<Vec<u8>
     runtime.block_on(async {
         let clients = Clients::new(options.clone());
         let got = async {
-            let client = clients.by_any_way(url, Bounds::Anywhere).await?;
+            let (client, _) = clients.by_any_way(url, Bounds::Anywhere).await?;
             get(&client, url, len_max).await
         };
         tokio::time::timeout(FETCH_PATIENCE, got).await.unwrap_or(Err(HttpError::Silent))
@@ -453,8 +452,8 @@ mod tests {
     #[test]
     fn a_proxy_that_is_not_there_is_told_from_a_tracker_that_is_not() {
         // Nobody listens at this port any more.
-        let nowhere = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let nowhere = nowhere.local_addr().expect("bound");
+        let gone = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|gone| gone.local_addr());
+        let nowhere = gone.expect("a free port");
         let proxy = format!("socks5://{nowhere}").parse().ok();
         let options = HttpOptions { proxy, ..HttpOptions::default() };
         let error = fetch("http://192.0.2.1/announce", &options, 100).expect_err("no proxy");

@@ -84,7 +84,7 @@ impl Clients {
         Self(Arc::new(Shared { options, made: Mutex::default() }))
     }
 
-    /// The client to ask for a whole document with, and where its server may be.
+    /// The client to ask for a whole document with, and whether it asks over IPv6.
     ///
     /// # Errors
     /// [`HttpError::Local`] if it may not be where it is, or there is no second family.
@@ -93,10 +93,11 @@ impl Clients {
         url: &str,
         bounds: Bounds,
         family: Family,
-    ) -> Result<(Client, Vec<IpAddr>), HttpError> {
+    ) -> Result<(Client, bool), HttpError> {
         let url = parsed(url)?;
         let found = self.look_up(&url).await?;
         let has = |is_ipv6| found.iter().any(|ip| ip.is_ipv6() == is_ipv6);
+        let is_v6_alone = self.0.options.bind.map_or(!has(false) && has(true), |ip| ip.is_ipv6());
         let has_both = self.0.options.bind.is_none() && has(false) && has(true);
         let is_ipv6 = match (has_both, family) {
             (true, Family::First) => Some(false),
@@ -105,14 +106,22 @@ impl Clients {
             (false, Family::Second) => return Err(HttpError::OneFamily),
         };
         let realm = realm(&url, bounds, &found)?;
-        Ok((self.client(Kind { realm, is_in_parts: false, is_ipv6 })?, found))
+        let client = self.client(Kind { realm, is_in_parts: false, is_ipv6 })?;
+        Ok((client, is_ipv6.unwrap_or(is_v6_alone)))
     }
 
-    /// The same client, that uses whichever address it likes.
-    pub(crate) async fn by_any_way(&self, url: &str, bounds: Bounds) -> Result<Client, HttpError> {
+    /// The same client, that uses whichever address it likes, after IPv4 led nowhere.
+    pub(crate) async fn by_any_way(
+        &self,
+        url: &str,
+        bounds: Bounds,
+    ) -> Result<(Client, bool), HttpError> {
         let url = parsed(url)?;
-        let realm = realm(&url, bounds, &self.look_up(&url).await?)?;
-        self.client(Kind { realm, is_in_parts: false, is_ipv6: None })
+        let found = self.look_up(&url).await?;
+        let is_over_v6 =
+            self.0.options.bind.map_or(found.iter().any(IpAddr::is_ipv6), |ip| ip.is_ipv6());
+        let realm = realm(&url, bounds, &found)?;
+        Ok((self.client(Kind { realm, is_in_parts: false, is_ipv6: None })?, is_over_v6))
     }
 
     /// The client to ask for a part of a document with, and where its server may be.

@@ -80,7 +80,10 @@ pub(crate) fn encode(number: u64, options: &AddOptions, magnet: Option<&Magnet>)
     let tier = |urls: &Vec<String>| {
         OwnedValue::List(urls.iter().map(|url| OwnedValue::from(url.as_str())).collect())
     };
-    let trackers = options.trackers.as_ref();
+    // A link, as it is written, has no tiers.
+    let tiers = magnet.map(|magnet| &magnet.trackers);
+    let tiers = tiers.filter(|tiers| tiers.iter().any(|tier| tier.len() > 1));
+    let trackers = options.trackers.as_ref().or(tiers);
     let entries: [(&str, Option<OwnedValue>); 18] = [
         ("dir", Some(OwnedValue::Bytes(path_bytes(&options.dir)))),
         ("download limit", options.download_limit.map(integer)),
@@ -160,7 +163,12 @@ fn options(dict: &Dict<'_>) -> Option<Decoded> {
         ..AddOptions::default()
     };
     let magnet = match dict.get(b"magnet") {
-        Some(link) => Some(link.as_str()?.parse().ok()?),
+        Some(link) => {
+            let link: Magnet = link.as_str()?.parse().ok()?;
+            let tiers = options.trackers.clone().unwrap_or_default();
+            let is_same = tiers.iter().flatten().eq(link.trackers.iter().flatten());
+            Some(if is_same { Magnet { trackers: tiers, ..link } } else { link })
+        }
         None => None,
     };
     Some((number(b"number")??, options, magnet))
@@ -209,6 +217,16 @@ mod tests {
             let bytes = encode(number, &options, magnet.as_ref());
             assert_eq!(shown(decode(&bytes)), shown(Ok((number, options, magnet))));
         }
+    }
+
+    #[test]
+    fn a_link_keeps_the_tiers_of_its_trackers() {
+        let link = format!("magnet:?xt=urn:btih:{}&tr.1=http://a&tr.1=http://b", InfoHash([7; 20]));
+        let link: Magnet = link.parse().expect("a link");
+        assert_eq!(link.trackers.len(), 1);
+        let decoded = decode(&encode(1, &AddOptions::default(), Some(&link)));
+        let (_, options, Some(read)) = decoded.expect("read") else { panic!("no link") };
+        assert_eq!((options.trackers.as_ref(), &read), (Some(&link.trackers), &link));
     }
 
     #[test]

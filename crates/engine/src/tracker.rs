@@ -204,10 +204,10 @@ impl Engine {
             TrackerRequest::Announce(announce) => Some(http::announce_url(&question.url, announce)),
             TrackerRequest::Scrape(hashes) => http::scrape_url(&question.url, hashes),
         };
-        let patience = patience(match &request {
-            TrackerRequest::Announce(announce) => announce.event,
-            TrackerRequest::Scrape(_) => AnnounceEvent::None,
-        });
+        let is_running = |task: &Task| task.announcer.is_running();
+        let is_farewell = matches!(request, TrackerRequest::Announce(_))
+            && !self.tasks.get(&question.id).is_some_and(is_running);
+        let patience = if is_farewell { FAREWELL_PATIENCE } else { PATIENCE };
         // Which family it is asked over shows when its name is looked up.
         let urls = url(&request).zip(url(&self.over_ipv6(request.clone())));
         let Some((url, url_v6)) = urls else {
@@ -533,17 +533,6 @@ fn filtered() -> TrackerFault {
     TrackerFault::Unreachable("the filter of addresses does not let us ask it".to_owned())
 }
 
-/// A tracker that is told that we stop has no time to think about it.
-const fn patience(event: AnnounceEvent) -> Duration {
-    match event {
-        AnnounceEvent::Stopped => Duration::from_secs(3),
-        AnnounceEvent::None
-        | AnnounceEvent::Started
-        | AnnounceEvent::Completed
-        | AnnounceEvent::Paused => Duration::from_secs(30),
-    }
-}
-
 fn fault(error: HttpError) -> TrackerFault {
     match error {
         error @ (HttpError::Local | HttpError::OneFamily) => {
@@ -556,3 +545,7 @@ fn fault(error: HttpError) -> TrackerFault {
         HttpError::TooLong(_) => TrackerFault::TooLong,
     }
 }
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A tracker that is told that we stop has no time to think about it.
+const FAREWELL_PATIENCE: Duration = Duration::from_secs(3);

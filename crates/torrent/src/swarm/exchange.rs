@@ -1,9 +1,9 @@
 //! Telling peers of each other, and hearing of others from them ([BEP 11]).
 //!
 //! Each is told once a minute at most who has come and who has gone since, and whose flags are others now; and only of
-//! those that somebody can dial: where we reached them ourselves, or where they say that they listen. What peers say is hearsay. So each may name
-//! so many addresses, few of one network, and none of networks that it cannot know; and whoever says too much
-//! too often has to go.
+//! those that somebody can dial: where we reached them ourselves, or where they say that they listen. What peers say
+//! is hearsay. So each may name so many addresses, few of one network, and none of networks that it cannot know; and
+//! whoever says too much too often has to go.
 //!
 //! [BEP 11]: https://www.bittorrent.org/beps/bep_0011.html
 

@@ -60,7 +60,8 @@ impl Swarm {
 
     /// Says where our node of the DHT is.
     fn name_node(&self, peer: &mut Peer) {
-        if let Some(port) = self.ports_for(peer).dht.filter(|_| peer.reserved.has_dht()) {
+        let node = self.ports_for(peer).dht.filter(|_| !self.config.is_private);
+        if let Some(port) = node.filter(|_| peer.reserved.has_dht()) {
             peer.send(&Message::Port(port));
         }
     }

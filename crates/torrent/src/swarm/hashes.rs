@@ -498,21 +498,6 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_pause_asks_for_hashes_at_once() {
-        let (mut world, whole) = world_of(20, 2 * BLOCK_LEN, Format::V2);
-        let (seed, leech) = (world.seed(), world.leech());
-        give(&mut world, seed, &whole);
-        give(&mut world, leech, &bare(&whole));
-        world.hosts[leech].swarm.set_paused(world.now, true);
-        world.connect_with(leech, seed, Reserved::ours().with_v2());
-        world.run(10);
-        world.hosts[leech].swarm.set_paused(world.now, false);
-        world.drain(leech);
-        world.run_for(Duration::from_millis(60));
-        assert!(world.is_done(leech));
-    }
-
-    #[test]
     fn from_a_magnet_link_the_hashes_come_first_and_then_the_pieces() {
         for piece_count in [2, 3, 700] {
             let (mut world, whole) = world(piece_count, Format::V2);

@@ -29,10 +29,7 @@ impl Swarm {
             self.turned_over_at = now;
             self.rechoke(now);
             self.ask_for_metadata(now);
-            for key in keys {
-                self.ask_for_hashes(now, key);
-                self.fill(now, key);
-            }
+            keys.into_iter().for_each(|key| self.fill(now, key));
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! The seed looks as if it had nothing. It shows each peer a piece or two, and the next only once one of these has been
 //! seen at somebody else: so each piece is sent about once, to somebody who passes it on. It is slower than plain
-//! seeding once there are other seeds, so it is for the first one alone.
+//! seeding once there are other seeds, so it is for the first one alone. Who wants none of what it was shown is not
+//! waited for.
 //!
 //! [BEP 16]: https://www.bittorrent.org/beps/bep_0016.html
 
@@ -95,6 +96,9 @@ impl Swarm {
     /// Shows a peer pieces until it has enough to do. Called every tick, too: a piece that nobody passes on does not
     /// hold it up for ever.
     pub(super) fn show_more(&mut self, now: Instant, key: PeerKey) {
+        if self.peers.get(&key).is_none_or(|peer| peer.shown.is_none()) {
+            return;
+        }
         let is_alone = self.has_one_leech();
         while let Some(peer) = self.peers.get_mut(&key)
             && let Some(shown) = &mut peer.shown
@@ -102,13 +106,14 @@ impl Swarm {
             let is_seed = peer.bits.is_all();
             let (bits, is_interested) = (&peer.bits, peer.peer_interested);
             let before = shown.pending.len();
-            let patience = if shown.is_choosy { Duration::from_secs(1) } else { AGAIN_AFTER };
+            let patience = if shown.is_choosy { CHOOSY_AFTER } else { AGAIN_AFTER };
             // It will not pass on what it does not even want.
             shown.pending.retain(|(piece, since)| {
                 let is_old = now.saturating_duration_since(*since) >= patience;
                 is_interested || bits.has(*piece) || !is_old
             });
             shown.is_choosy |= shown.pending.len() < before;
+            shown.is_choosy &= !is_interested || shown.pending.is_empty();
             shown.pending.retain(|(piece, _)| !is_alone || !bits.has(*piece));
             shown.pending.retain(|(_, since)| now.saturating_duration_since(*since) < PATIENCE);
             if shown.pending.len() >= PENDING_MAX || is_seed {
@@ -158,6 +163,8 @@ impl Swarm {
 const PENDING_MAX: usize = 2;
 /// So often a peer is shown something that is elsewhere already: it may be connected to nobody else.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
+/// How long somebody who wants but some of the pieces has to want the one that it was shown.
+const CHOOSY_AFTER: Duration = Duration::from_secs(1);
 /// A peer that passes on nothing for so long is shown more nonetheless: others may have left, or not be reached.
 const PATIENCE: Duration = Duration::from_secs(120);
 
