@@ -104,3 +104,27 @@ fn is_v6(peer: &Peer) -> bool {
 }
 
 const ALLOWED_FAST_COUNT: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::swarm::world::World;
+    use crate::wire::Reserved;
+
+    #[test]
+    fn our_node_is_named_to_who_has_one_unless_the_torrent_is_private() {
+        for is_private in [false, true] {
+            let mut world = World::new(100_000, 16_384);
+            let (seed, leech) = (world.seed(), world.leech());
+            let swarm = &mut world.hosts[seed].swarm;
+            // A link may turn out to be private after it was told of the node.
+            swarm.config.ports = [OwnPorts { listen: None, dht: Some(6881) }; 2];
+            swarm.config.is_private = is_private;
+            world.hosts[leech].heard = Some(Vec::new());
+            world.connect_with(seed, leech, Reserved::ours().with_dht());
+            world.run(1);
+            let heard = world.hosts[leech].heard.take().unwrap_or_default();
+            assert_eq!(heard.contains(&Message::Port(6881)), !is_private);
+        }
+    }
+}
