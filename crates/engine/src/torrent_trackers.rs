@@ -53,6 +53,23 @@ impl Torrent {
         })
     }
 
+    /// Only its first `count` tiers stay. Those behind them are told that we leave, and are asked no more.
+    ///
+    /// # Errors
+    /// If the session has ended.
+    pub fn keep_tiers(&self, count: usize) -> Result<(), Gone> {
+        self.tell(move |engine, id, reactor| {
+            let Some(task) = engine.tasks.get_mut(&id) else { return };
+            let tiers = task.trackers.get_or_insert_with(|| task.metainfo.trackers().to_vec());
+            // The announcer has none of these.
+            tiers.retain(|tier| !tier.is_empty());
+            tiers.truncate(count);
+            task.announcer.keep_tiers(count);
+            engine.remember_options(id, reactor);
+            engine.drive_trackers(id, reactor);
+        })
+    }
+
     /// Asks its trackers for peers now, or as soon as they allow it. One that fails is asked when its turn
     /// comes, and none is while the torrent is stopped.
     ///

@@ -106,6 +106,18 @@ impl Announcer {
         }
     }
 
+    /// Only the first `count` tiers stay. The others are told that we end, if they may know of us, and nothing more.
+    pub fn keep_tiers(&mut self, count: usize) {
+        for mut tier in self.tiers.split_off(count.min(self.tiers.len())) {
+            if tier.knows_us || tier.asking.is_some() {
+                tier.owes_completed = false;
+                let id = RequestId(self.next_id);
+                self.next_id += 1;
+                self.outputs.extend(tier.ask(id, false));
+            }
+        }
+    }
+
     /// We begin: every tier is told.
     pub fn start(&mut self, now: Instant) {
         self.is_running = true;

@@ -309,6 +309,32 @@ fn a_tier_that_is_added_is_asked_at_once_and_the_others_are_not() {
 }
 
 #[test]
+fn a_tier_that_goes_is_told_so_once_and_the_others_go_on() {
+    let (mut announcer, now) = (announcer(&[&["a"], &["b"], &["c"]]), epoch());
+    announcer.start(now);
+    let all = [(); 3].map(|()| asked(&mut announcer, now).expect("asked"));
+    for (id, url, _) in &all[..2] {
+        announcer.handle_reply(now, *id, ok(if url == "a" { 900 } else { 1800 }));
+        while announcer.poll_output(now).is_some() {}
+    }
+    announcer.completed(now);
+    announcer.keep_tiers(1);
+    // The third has not answered; what it was told may have arrived.
+    for gone in ["b", "c"] {
+        let (id, url, event) = asked(&mut announcer, now).expect("told");
+        assert_eq!((url.as_str(), event), (gone, AnnounceEvent::Stopped));
+        announcer.handle_reply(now, id, ok(900));
+    }
+    announcer.handle_reply(now, all[2].0, ok(900));
+    let (_, url, event) = asked(&mut announcer, now).expect("asked");
+    assert_eq!((url.as_str(), event), ("a", AnnounceEvent::Completed));
+    assert_eq!(asked(&mut announcer, now), None);
+    announcer.keep_tiers(2);
+    let urls: Vec<_> = announcer.status().into_iter().map(|tracker| tracker.url).collect();
+    assert_eq!(urls, ["a"]);
+}
+
+#[test]
 fn a_tracker_of_an_unknown_kind_makes_nobody_impatient() {
     for urls in [&["a", "wss"][..], &["a", "b", "wss"], &["wss", "a"]] {
         let (mut announcer, mut now) = (announcer(&[urls]), epoch());
