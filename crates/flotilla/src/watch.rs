@@ -1,5 +1,6 @@
 //! Follows torrents until each is where it should be, and shows how they stand meanwhile.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use engine::{
     TorrentStatus,
 };
 use serde_json::json;
+use torrent::metainfo::Metainfo;
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -25,7 +27,6 @@ pub(crate) struct Watch<'a> {
     torrents: Vec<Watched>,
     is_json: bool,
     told_at: Option<Instant>,
-    begun: Instant,
     /// What has been told of the proxy: it would be told again with every connection.
     proxy_told: Vec<String>,
 }
@@ -37,6 +38,8 @@ struct Watched {
     begun: Option<Instant>,
     /// What had come before, in bytes.
     before: u64,
+    /// Since when it looks for peers and has found nobody.
+    lonely_since: Option<Instant>,
 }
 
 /// How watching ended.
@@ -69,7 +72,6 @@ impl<'a> Watch<'a> {
             torrents: Vec::new(),
             is_json,
             told_at: None,
-            begun: Instant::now(),
             proxy_told: Vec::new(),
         };
         let addrs: Vec<String> =
@@ -98,6 +100,7 @@ impl<'a> Watch<'a> {
             has_failed: false,
             begun: None,
             before: status.downloaded,
+            lonely_since: None,
         });
     }
 
@@ -237,9 +240,9 @@ impl<'a> Watch<'a> {
     fn show(&mut self, statuses: &[Arc<TorrentStatus>], is_last: bool) {
         if self.terminal.is_live() && !self.is_json {
             let (rows, columns) = self.terminal.size();
-            let hint = self.hint(statuses);
+            let hints = self.hints();
             let (rows, columns) = (rows.saturating_sub(1), columns.saturating_sub(1));
-            self.terminal.show(&table(statuses, hint.as_deref(), rows, columns));
+            self.terminal.show(&table(statuses, &hints, rows, columns));
             return;
         }
         let every = if self.is_json { JSON_EVERY } else { LINE_EVERY };
@@ -248,8 +251,8 @@ impl<'a> Watch<'a> {
             return;
         }
         self.told_at = Some(Instant::now());
-        let hint = if self.is_json { None } else { self.hint(statuses) };
-        for (watched, status) in self.torrents.iter().zip(statuses) {
+        let hints = self.hints();
+        for ((watched, status), hint) in self.torrents.iter().zip(statuses).zip(&hints) {
             if self.is_json {
                 self.tell(|| json::progress(&watched.torrent, status));
             } else if status.state != (TorrentState::Checking { done: 0, total: 0 }) {
@@ -257,21 +260,29 @@ impl<'a> Watch<'a> {
             }
         }
     }
-}
 
-impl Watch<'_> {
-    /// Why nothing may come, if there is a torrent that has found nobody for a while.
-    fn hint(&self, statuses: &[Arc<TorrentStatus>]) -> Option<String> {
-        let is_early = self.begun.elapsed() < HINT_AFTER;
-        if is_early || !statuses.iter().any(|status| is_lonely(status)) {
-            return None;
-        }
+    /// For each torrent why nothing may come, if it has found nobody for a while.
+    fn hints(&self) -> Vec<Option<String>> {
+        let is_late = |since: Instant| since.elapsed() >= HINT_AFTER;
+        let is_due = |watched: &Watched| watched.lonely_since.is_some_and(is_late);
+        let of_dht = OnceCell::new();
+        let hint = |watched: &Watched| {
+            // Nobody asks the DHT about a private one.
+            if watched.torrent.metainfo().is_some_and(Metainfo::is_private) {
+                return "no peer found yet".to_owned();
+            }
+            of_dht.get_or_init(|| self.hint_of_dht()).clone()
+        };
+        self.torrents.iter().map(|watched| is_due(watched).then(|| hint(watched))).collect()
+    }
+
+    fn hint_of_dht(&self) -> String {
         let nodes = self.session.dht().status().map(|status| status.stats.nodes.iter().sum());
-        Some(match nodes {
+        match nodes {
             Err(_) => "no peer found yet; the DHT is off".to_owned(),
             Ok(0) => "no peer found yet, and no node of the DHT answers".to_owned(),
             Ok(nodes) => format!("no peer found yet; the DHT has {}", count(nodes as u64, "node")),
-        })
+        }
     }
 }
 
@@ -284,6 +295,8 @@ fn is_lonely(status: &TorrentStatus) -> bool {
 
 impl Watched {
     fn look(&mut self, status: &TorrentStatus) {
+        self.lonely_since =
+            is_lonely(status).then(|| self.lonely_since.unwrap_or_else(Instant::now));
         match status.state {
             TorrentState::Checking { .. }
             | TorrentState::FetchingMetadata { .. }
@@ -336,16 +349,16 @@ pub(crate) fn sentence(status: &TorrentStatus, hint: Option<&str>) -> String {
 
 /// What is wrong, and with what.
 fn troubles(status: &TorrentStatus, hint: Option<&str>) -> impl Iterator<Item = String> {
-    let hint = hint.filter(|_| is_lonely(status)).map(str::to_owned);
+    let hint = hint.map(str::to_owned);
     let of_trackers = status.tracker_trouble.as_deref().map(|why| format!("tracker {why}"));
     let of_web_seeds = status.web_seed_trouble.as_deref().map(|why| format!("web seed {why}"));
     hint.into_iter().chain(of_trackers).chain(of_web_seeds)
 }
 
-/// How all torrents stand, for a terminal of this size, with a hint for those that have found nobody.
+/// How all torrents stand, for a terminal of this size, with the hint of each.
 fn table(
     statuses: &[Arc<TorrentStatus>],
-    hint: Option<&str>,
+    hints: &[Option<String>],
     rows: usize,
     columns: usize,
 ) -> Vec<String> {
@@ -362,9 +375,11 @@ fn table(
         };
         cut(&text, columns)
     };
-    let mut order: Vec<&TorrentStatus> = statuses.iter().map(AsRef::as_ref).collect();
+    let hints = hints.iter().map(Option::as_deref);
+    let mut order: Vec<(&TorrentStatus, Option<&str>)> =
+        statuses.iter().map(AsRef::as_ref).zip(hints).collect();
     // Those that do something first, should there be no room for all.
-    order.sort_by_key(|status| match status.state {
+    order.sort_by_key(|(status, _)| match status.state {
         TorrentState::Failed(_) => 0,
         TorrentState::Downloading
         | TorrentState::FetchingMetadata { .. }
@@ -375,7 +390,7 @@ fn table(
     let is_crowded = order.len() + 1 > rows;
     let shown = if is_crowded { rows.saturating_sub(2) } else { order.len() };
     let mut spare = rows.saturating_sub(shown + 1 + usize::from(is_crowded));
-    for status in order.iter().take(shown) {
+    for &(status, hint) in order.iter().take(shown) {
         let (progress, word) = match status.state {
             TorrentState::Checking { done, total } => {
                 (f64::from(done) / f64::from(total.max(1)), Some("check"))
@@ -412,10 +427,10 @@ fn table(
         }
     }
     if is_crowded {
-        let (down, up) = order.iter().fold((0, 0), |(down, up), status| {
+        let (down, up) = order.iter().fold((0, 0), |(down, up), (status, _)| {
             (down + status.download_rate, up + status.upload_rate)
         });
-        let done = order.iter().filter(|status| status.progress() >= 1.0).count();
+        let done = order.iter().filter(|(status, _)| status.progress() >= 1.0).count();
         let more = format!("… {} in all, {done} done", count(order.len() as u64, "torrent"));
         lines.push(row(&more, ["", "", &rate(down), &rate(up), "", ""]));
     }
@@ -463,16 +478,19 @@ mod tests {
     fn the_table_fits_any_terminal() {
         for (rows, columns) in [(23, 79), (10, 39), (3, 79), (2, 20), (0, 0), (50, 200)] {
             for count in [0, 1, 5, 100] {
-                let lines = table(&statuses(count), None, rows, columns);
-                assert!(lines.len() <= rows.max(2), "{} lines in {rows} rows", lines.len());
-                assert!(lines.iter().all(|line| measure_text_width(line) <= columns));
+                for hint in [None, Some("no peer found yet, and no node of the DHT answers")] {
+                    let hints = vec![hint.map(str::to_owned); count];
+                    let lines = table(&statuses(count), &hints, rows, columns);
+                    assert!(lines.len() <= rows.max(2), "{} lines in {rows} rows", lines.len());
+                    assert!(lines.iter().all(|line| measure_text_width(line) <= columns));
+                }
             }
         }
     }
 
     #[test]
     fn those_that_download_are_shown_when_not_all_can_be() {
-        let lines = table(&statuses(100), None, 5, 100);
+        let lines = table(&statuses(100), &vec![None; 100], 5, 100);
         assert!(lines[1].starts_with("70 "), "{lines:?}");
         assert!(lines.last().is_some_and(|line| line.contains("100 torrents in all")));
     }
@@ -505,7 +523,7 @@ mod tests {
             tracker_trouble: Some("http://tracker.example/announce: connection refused".to_owned()),
             ..TorrentStatus::default()
         };
-        let lines = table(&[Arc::new(status)], Some("no peer found yet"), 10, 39);
+        let lines = table(&[Arc::new(status)], &[Some("no peer found yet".to_owned())], 10, 39);
         assert!(lines[0].ends_with("ETA") && lines[1].ends_with("1m01s"), "{lines:?}");
         let below: String = lines[2..].iter().map(|line| line.trim()).collect();
         assert!(below.starts_with("no peer found yet"), "{below}");
@@ -513,15 +531,17 @@ mod tests {
     }
 
     #[test]
-    fn only_who_has_found_nobody_is_hinted_at_it() {
+    fn only_who_looks_for_peers_and_has_found_nobody_is_lonely() {
         let mut status =
             TorrentStatus { state: TorrentState::Downloading, ..TorrentStatus::default() };
+        assert!(is_lonely(&status));
         assert!(sentence(&status, Some("nobody")).ends_with(", nobody"));
         status.peers_known = 1;
-        assert!(!sentence(&status, Some("nobody")).contains("nobody"));
+        assert!(!is_lonely(&status));
         status.state = TorrentState::FetchingMetadata { done: 0, total: 0 };
         assert_eq!(sentence(&status, None), ": looking for metadata, 1 peer known");
-        status = TorrentStatus { state: TorrentState::Seeding, ..TorrentStatus::default() };
-        assert!(!sentence(&status, Some("nobody")).contains("nobody"));
+        for state in [TorrentState::Seeding, TorrentState::Checking { done: 1, total: 2 }] {
+            assert!(!is_lonely(&TorrentStatus { state, ..TorrentStatus::default() }));
+        }
     }
 }
