@@ -1,4 +1,5 @@
-//! Ctrl-C and its kin: the first asks to end in order, the second ends at once.
+//! Ctrl-C and its kin: before anything has begun, the first ends the process at
+//! once; later it asks to end in order, and only the second ends at once.
 
 use std::io;
 use std::sync::Arc;
@@ -9,8 +10,12 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// Whether someone wants us to end. Clones share it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Interrupt(Arc<AtomicBool>);
+#[derive(Clone, Debug)]
+pub(crate) struct Interrupt {
+    flag: Arc<AtomicBool>,
+    /// The flag tells of signals: before, it is set so that the first ends the process.
+    is_orderly: Arc<AtomicBool>,
+}
 
 impl Interrupt {
     /// Listens to the signals.
@@ -39,16 +44,18 @@ impl Interrupt {
             )?;
             signal_hook::flag::register(signal, Arc::clone(&flag))?;
         }
-        Ok(Self(flag))
+        Ok(Self { flag, is_orderly: Arc::default() })
     }
 
-    /// From now on the first signal asks to end in order.
+    /// From now on the first signal asks to end in order. Said again, it does not unsay a signal.
     pub(crate) fn in_order(&self) {
-        self.0.store(false, Ordering::Relaxed);
+        if !self.is_orderly.swap(true, Ordering::Relaxed) {
+            self.flag.store(false, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.flag.load(Ordering::Relaxed)
     }
 
     /// Ends the process a second after it was asked to end, if it has not. For work whose threads may
@@ -57,9 +64,9 @@ impl Interrupt {
     /// # Errors
     /// If the system gives us no thread.
     pub(crate) fn insist(&self) -> io::Result<()> {
-        let Self(flag) = self.clone();
+        let interrupt = self.clone();
         let wait = move || {
-            while !flag.load(Ordering::Relaxed) {
+            while !interrupt.is_set() {
                 thread::sleep(TICK);
             }
             thread::sleep(PATIENCE);
@@ -71,7 +78,7 @@ impl Interrupt {
 
     /// For work that looks at it now and then.
     pub(crate) fn flag(&self) -> &AtomicBool {
-        &self.0
+        &self.flag
     }
 }
 
@@ -80,3 +87,18 @@ pub(crate) const INTERRUPTED: i32 = 130;
 const TICK: Duration = Duration::from_millis(100);
 /// More than any work needs between two looks at the flag.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_is_not_forgotten_when_the_next_thing_begins() {
+        let interrupt = Interrupt { flag: Arc::new(true.into()), is_orderly: Arc::default() };
+        interrupt.in_order();
+        assert!(!interrupt.is_set());
+        interrupt.flag().store(true, Ordering::Relaxed);
+        interrupt.in_order();
+        assert!(interrupt.is_set());
+    }
+}
