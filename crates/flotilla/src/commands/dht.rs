@@ -24,7 +24,7 @@ use crate::text::count;
 use crate::ways;
 
 pub(crate) fn run(options: cli::Dht, terminal: &Terminal) -> Result<(), Failure> {
-    let interrupt = Interrupt::install()?;
+    let interrupt = Interrupt::hasty()?;
     // Who is gone in a minute is no node for others to remember.
     let is_read_only = options.read_only || options.question.is_some();
     let mut config = DhtConfig { is_read_only, ..DhtConfig::default() };
@@ -33,8 +33,9 @@ pub(crate) fn run(options: cli::Dht, terminal: &Terminal) -> Result<(), Failure>
     }
     let beginnings = beginnings(&config.boot);
     let usual = ways::session_config(&options.ways, terminal)?;
+    interrupt.in_order();
     let session = Session::start(SessionConfig {
-        listen: ListenConfig { ports: options.port.0, bind: options.ways.bind },
+        listen: ListenConfig { ports: options.port.0, ..usual.listen },
         state_dir: state_dir(options.state_dir, options.no_state),
         dht: config,
         // Nobody asks who only has a question.
@@ -134,10 +135,16 @@ impl Screen<'_> {
             }
             let is_unheard = status.stats.good_nodes == [0, 0];
             if begun.elapsed() > if is_unheard { UNHEARD_PATIENCE } else { JOIN_PATIENCE } {
-                return Err(Failure::Failed(format!(
-                    "no node of the DHT answers, asked were {from}; \
-                     see that datagrams get out of this network, or name another node by --boot HOST:PORT"
-                )));
+                return Err(Failure::Failed(if is_unheard {
+                    format!(
+                        "no node of the DHT answers, asked were {from}; \
+                         see that datagrams get out of this network, or name another node by --boot HOST:PORT"
+                    )
+                } else {
+                    format!(
+                        "nodes of the DHT answer, but do not lead to others; asked first were {from}"
+                    )
+                }));
             }
             if !is_told && begun.elapsed() > TELL_EVERY {
                 self.terminal.complain(&format!("waiting for an answer of {from}"));

@@ -59,8 +59,9 @@ fn session_config(
         upload_slots: network.upload_slots.map(usize::from),
         ..usual
     };
+    let peering = ways::peering_config(&network.peering, &network.ways, terminal)?;
     Ok(SessionConfig {
-        listen: ListenConfig { ports: network.port.0, bind: network.ways.bind },
+        listen: ListenConfig { ports: network.port.0, ..peering.listen },
         state_dir: state_dir(network.state_dir, network.no_state),
         limits,
         check: CheckSettings {
@@ -69,7 +70,7 @@ fn session_config(
             ..CheckSettings::default()
         },
         schedule: network.schedule,
-        ..ways::peering_config(&network.peering, &network.ways, terminal)?
+        ..peering
     })
 }
 

@@ -10,7 +10,7 @@ use engine::disk::{
     CheckReport, DiskError, FilePool, PieceState, Storage, StorageOptions, check_pieces,
     wrong_blocks,
 };
-use engine::{AddOptions, ListenConfig, Session, SessionConfig};
+use engine::{AddOptions, ListenConfig, NatConfig, Session, SessionConfig};
 use torrent::metainfo::create::Format;
 use torrent::metainfo::{FileLayout, Metainfo, PieceLayers};
 use torrent::{BLOCK_LEN, PieceIndex};
@@ -115,9 +115,12 @@ fn ask_peers(
     if pieces.is_empty() {
         return Ok(());
     }
+    let usual = ways::peering_config(&options.peering, &options.ways, terminal)?;
     let session = Session::start(SessionConfig {
-        listen: ListenConfig { ports: vec![0..=0], bind: options.ways.bind },
-        ..ways::peering_config(&options.peering, &options.ways, terminal)?
+        listen: ListenConfig { ports: vec![0..=0], ..usual.listen },
+        // It asks, and is gone before others could come.
+        nat: NatConfig::OFF,
+        ..usual
     })?;
     // Nothing of it is wanted, and where it is said to be there is nothing: it neither reads nor writes.
     let add = AddOptions {
@@ -129,13 +132,14 @@ fn ask_peers(
     let torrent = session.add(metainfo.clone(), add)?;
     torrent.want_block_hashes(&pieces)?;
     let end = Instant::now() + options.patience;
-    while pieces.iter().any(is_unknown) && Instant::now() < end {
-        if interrupt.is_set() || terminal.is_gone() {
-            return Err(Failure::Interrupted);
-        }
+    let is_over = || interrupt.is_set() || terminal.is_gone();
+    while pieces.iter().any(is_unknown) && Instant::now() < end && !is_over() {
         std::thread::sleep(TICK);
     }
     session.shutdown(LEAVING_PATIENCE);
+    if is_over() {
+        return Err(Failure::Interrupted);
+    }
     let unknown = pieces.iter().filter(|&piece| is_unknown(piece)).count() as u64;
     if unknown > 0 {
         let pieces = count(unknown, "damaged piece");
@@ -301,7 +305,7 @@ fn in_runs(pieces: impl Iterator<Item = PieceIndex>) -> String {
 }
 
 /// How long trackers may take to hear that we leave.
-const LEAVING_PATIENCE: Duration = Duration::from_secs(1);
+const LEAVING_PATIENCE: Duration = Duration::from_millis(700);
 const TICK: Duration = Duration::from_millis(50);
 /// Runs of pieces that are told of a file that has holes everywhere.
 const RUNS_MAX: usize = 12;
