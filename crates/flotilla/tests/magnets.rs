@@ -75,6 +75,25 @@ fn links_of_version_2_and_of_both_versions_are_downloaded_too() {
 }
 
 #[test]
+fn the_torrent_file_of_a_link_is_whole_as_soon_as_all_is_here_and_no_other_is_touched() {
+    let fixture = Fixture::with_torrent();
+    let create = ["create", "payload", "--format", "v2", "-f", "-o", "payload.torrent"];
+    fixture.run(&create).assert_status(0);
+    let (_seeder, peer) = fixture.seed(&[]);
+    let link = format!("{}&x.pe={peer}", link(&fixture));
+    let mut getter = fixture.start(&get(&link, &["--save-torrent", "saved", "--seed"]));
+    getter.wait_for("completed");
+    getter.wait_until(|value| value["state"] == "seeding");
+    let shown = fixture.run(&["show", "saved/payload.torrent"]);
+    assert!(!shown.assert_status(0).out().contains("Piece hashes"), "{}", shown.out());
+    getter.signal("-INT");
+    assert_eq!(getter.end(), Some(0));
+    fs::write(fixture.path("saved/payload.torrent"), "mine").unwrap();
+    fixture.run(&get("payload.torrent", &["--save-torrent", "saved"])).assert_status(0);
+    assert_eq!(fs::read(fixture.path("saved/payload.torrent")).unwrap(), b"mine");
+}
+
+#[test]
 fn files_that_are_something_else_are_not_overwritten() {
     let fixture = Fixture::with_torrent();
     let (_seeder, peer) = fixture.seed(&[]);

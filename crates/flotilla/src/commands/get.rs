@@ -1,10 +1,11 @@
 //! `flotilla get`: downloads torrents.
 
-use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use engine::{AddError, AddOptions, Torrent, TorrentState, TorrentStatus, WhenKnown};
+use torrent::InfoHash;
 use torrent::metainfo::Metainfo;
 use torrent::swarm::SelectorKind;
 
@@ -66,11 +67,13 @@ pub(crate) fn run(options: Get, terminal: &Terminal) -> Result<(), Failure> {
     };
     interrupt.in_order();
     let mut watch = Watch::start(terminal, interrupt, config, is_json)?;
-    let chooser = Chooser {
+    let mut chooser = Chooser {
         filter,
         output: options.output,
         overwrite: options.overwrite,
         save_torrent: options.save_torrent,
+        incomplete: RefCell::default(),
+        own_tiers: BTreeMap::new(),
     };
     for (source, found) in wanted {
         let (name, added) = match found {
@@ -88,14 +91,17 @@ pub(crate) fn run(options: Get, terminal: &Terminal) -> Result<(), Failure> {
                 (metainfo.name().to_owned(), watch.session().add(*metainfo, add))
             }
             Source::Link(link) => {
+                chooser.own_tiers.insert(link.info_hashes.first(), link.trackers.len());
                 let add = AddOptions { when_known: WhenKnown::Pause, ..usual.clone() };
                 (source.clone(), watch.session().add_magnet(&link, add))
             }
         };
         match added {
             Ok(torrent) => {
-                // Whoever runs a private torrent says which trackers it has.
-                if !torrent.metainfo().is_some_and(Metainfo::is_private) {
+                // Whoever runs a private torrent says which trackers it has. Of a link it is seen later.
+                if !torrent.metainfo().is_some_and(|metainfo| {
+                    metainfo.is_private() && !metainfo.trackers().is_empty()
+                }) {
                     options.trackers.iter().try_for_each(|tier| torrent.add_tier(tier.clone()))?;
                 }
                 watch.add(torrent);
@@ -110,6 +116,13 @@ pub(crate) fn run(options: Get, terminal: &Terminal) -> Result<(), Failure> {
         return watch.end(Outcome::Failed);
     }
     let (begun, given_up) = (RefCell::new(BTreeSet::new()), RefCell::new(BTreeSet::new()));
+    let is_any_unsaved = Cell::new(false);
+    let save_again = |torrent: &Torrent| {
+        if let Err(why) = chooser.save_again(torrent) {
+            terminal.complain(&why);
+            is_any_unsaved.set(true);
+        }
+    };
     let outcome = watch.follow(|torrent, status| {
         let name = torrent.info_hash();
         if given_up.borrow().contains(&name) {
@@ -128,15 +141,16 @@ pub(crate) fn run(options: Get, terminal: &Terminal) -> Result<(), Failure> {
                 }
             };
         }
+        let layers = torrent.metainfo().and_then(Metainfo::layers);
+        if layers.is_some_and(|layers| layers.is_whole()) {
+            save_again(torrent);
+        }
         goal.is_reached(status)
     });
-    for torrent in watch.torrents() {
-        if let Err(why) = chooser.save_again(torrent) {
-            terminal.complain(&why);
-            is_anything_missing = true;
-        }
-    }
-    let is_anything_missing = is_anything_missing || !given_up.borrow().is_empty();
+    // Some may lack hashes still, but not those that came.
+    watch.torrents().for_each(save_again);
+    let is_anything_missing =
+        is_anything_missing || is_any_unsaved.get() || !given_up.borrow().is_empty();
     watch.end(match outcome {
         Outcome::Reached if is_anything_missing => Outcome::Failed,
         outcome => outcome,
@@ -149,6 +163,10 @@ struct Chooser {
     output: PathBuf,
     overwrite: bool,
     save_torrent: Option<PathBuf>,
+    /// The torrent files of links that were saved without all hashes of pieces of version 2.
+    incomplete: RefCell<BTreeMap<InfoHash, PathBuf>>,
+    /// How many tiers of trackers each link has, by the name that it knows.
+    own_tiers: BTreeMap<InfoHash, usize>,
 }
 
 impl Chooser {
@@ -199,19 +217,25 @@ impl Chooser {
 
     /// The hashes of pieces of version 2 come after the metadata, and belong into the torrent file.
     fn save_again(&self, torrent: &Torrent) -> Result<(), String> {
-        let Some(metainfo) = torrent.metainfo().filter(|known| known.layers().is_some()) else {
-            return Ok(());
-        };
-        match self.saved_at(metainfo).filter(|path| path.exists()) {
+        match self.incomplete.borrow_mut().remove(&torrent.info_hash()) {
             Some(path) => torrent.save_torrent(path).map_err(|error| error.to_string()),
             None => Ok(()),
         }
     }
 
-    /// Of a link it was not known before which files there are.
+    /// Of a link it was not known before which files there are, and whether others may hear of it.
     fn choose(&self, torrent: &Torrent, metainfo: &Metainfo) -> Result<(), String> {
+        let mut names = metainfo.info_hashes().on_the_wire();
+        let own_tiers = names.find_map(|name| self.own_tiers.get(&name)).copied().unwrap_or(0);
+        if metainfo.is_private() && own_tiers > 0 {
+            torrent.keep_tiers(own_tiers).map_err(|error| error.to_string())?;
+        }
         if let Some(path) = self.saved_at(metainfo) {
-            torrent.save_torrent(path).map_err(|error| error.to_string())?;
+            let is_whole = metainfo.layers().is_none_or(|layers| layers.is_whole());
+            torrent.save_torrent(&path).map_err(|error| error.to_string())?;
+            if !is_whole {
+                self.incomplete.borrow_mut().insert(torrent.info_hash(), path);
+            }
         }
         if !self.filter.is_all() {
             let priorities = self.priorities(metainfo)?;
