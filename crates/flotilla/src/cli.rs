@@ -93,8 +93,8 @@ pub(crate) struct Get {
     /// Save the torrent files of magnet links to this folder
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) save_torrent: Option<PathBuf>,
-    /// A tracker to ask, beside those that the torrent names, unless it is private. Each is a tier of its own; URLs
-    /// joined by commas share a tier. May be repeated
+    /// A tracker to ask, beside those that the torrent names, unless it is private and names some. Each is a tier of
+    /// its own; URLs joined by commas share a tier. May be repeated
     #[arg(long = "tracker", value_name = "URL[,URL]", value_parser = tracker_tier, help_heading = "Finding peers")]
     pub(crate) trackers: Vec<Vec<String>>,
     /// A web server that has the files, beside those that the torrent names (BEP 19). May be repeated
@@ -119,7 +119,7 @@ pub(crate) struct Seed {
     /// The file or folder of a torrent, or the folder that it lies in
     #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub(crate) paths: Vec<PathBuf>,
-    /// The torrent file. May be repeated; each is looked for below every PATH
+    /// The torrent file; `-` is standard input. May be repeated; the data of each is looked for at every PATH
     #[arg(short, long = "torrent", required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) torrents: Vec<PathBuf>,
     /// Hash all data first, whatever is remembered of it
@@ -227,7 +227,7 @@ pub(crate) struct Ways {
     #[arg(long, value_name = "URL", global = true)]
     pub(crate) proxy: Option<String>,
     /// Do beside the proxy what it cannot do: listen for peers, find those of our own network, send datagrams
-    #[arg(long, requires = "proxy", global = true)]
+    #[arg(long, global = true)]
     pub(crate) proxy_loose: bool,
     /// Tell nobody which program this is and which port it listens on; look for nobody in our own network
     #[arg(long, global = true)]
@@ -332,7 +332,8 @@ impl From<TorrentFormat> for Format {
 /// Tell what a torrent file or a magnet link says.
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// The torrent file, the http or https address of one, a magnet link or an info hash; `-` is standard input
+    /// A torrent file, the http or https address of one, a magnet link or an info hash; `-` is standard input: a
+    /// torrent file, or one of the others
     #[arg(value_name = "SOURCE", value_hint = ValueHint::FilePath)]
     pub(crate) source: String,
     /// Get what a magnet link names from peers, and tell what that says
@@ -362,7 +363,7 @@ pub(crate) struct Show {
 /// Damage is told by the piece: a torrent file has no hashes of less. Those who have one of version 2 can be asked.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
-    /// The torrent file
+    /// The torrent file; `-` is standard input
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
     /// The file or folder of the torrent, or the folder that it lies in

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use engine::disk::DiskError;
 use engine::http::{self, HttpError, HttpOptions};
@@ -38,28 +39,48 @@ pub(crate) fn find_sources(
 ) -> Vec<(String, Result<Source, Failure>)> {
     let mut found = Vec::new();
     for source in sources {
-        if source != STDIN {
+        if source != PIPE {
             found.push((source.clone(), find_source(source, http)));
             continue;
         }
         let told = STDIN_NAME.to_owned();
-        match read_all(std::io::stdin().lock(), Path::new(STDIN_NAME)) {
+        match read_stdin() {
             Err(failure) => found.push((told, Err(failure))),
-            // So begin a torrent file, and nothing else that can be named.
-            Ok(bytes) if bytes.starts_with(b"d") => {
+            Ok(bytes) if is_dictionary(&bytes) => {
                 let metainfo = Metainfo::parse(&bytes);
                 let metainfo = metainfo.map_err(|error| Failure::at(Path::new(STDIN_NAME), error));
                 found.push((told, metainfo.map(|metainfo| Source::Torrent(Box::new(metainfo)))));
             }
             Ok(bytes) => {
+                let before = found.len();
                 let list = String::from_utf8_lossy(&bytes);
                 let is_named = |line: &&str| !line.is_empty() && !line.starts_with('#');
                 let lines = list.lines().map(str::trim).filter(is_named);
-                found.extend(lines.map(|line| (line.to_owned(), find_source(line, http))));
+                found.extend(lines.map(|line| (line.to_owned(), find_line(line, http))));
+                if found.len() == before {
+                    let nothing = Failure::at(Path::new(STDIN_NAME), "it names no torrent");
+                    found.push((told, Err(nothing)));
+                }
             }
         }
     }
     found
+}
+
+/// Whether it is bencode as a torrent file is: a dictionary, whose first key is a text. An info hash or a path may begin
+/// with `d` as well.
+fn is_dictionary(bytes: &[u8]) -> bool {
+    let Some(rest) = bytes.strip_prefix(b"d") else { return false };
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    digits > 0 && rest.get(digits) == Some(&b':')
+}
+
+/// As [`find_source`], of a list: a bad line is the fault of whoever wrote it, and does not keep the others.
+fn find_line(line: &str, http: &HttpOptions) -> Result<Source, Failure> {
+    find_source(line, http).map_err(|failure| match failure {
+        Failure::Usage(why) => Failure::Failed(why),
+        failure => failure,
+    })
 }
 
 /// Says so of a link that nobody can be asked about.
@@ -72,7 +93,7 @@ pub(crate) fn refuse_unfindable(
         return Ok(());
     }
     Err(Failure::Failed(format!(
-        "{source}: it names neither a tracker nor a peer, so there is nobody to ask while the ways to find some are off; --peer names one"
+        "{source}: it names neither a tracker nor a peer, so there is nobody to ask while the ways to find some are off; --peer or --tracker names one"
     )))
 }
 
@@ -109,9 +130,8 @@ pub(crate) fn load_file(path: &Path) -> Result<Metainfo, Failure> {
         ));
     }
     let wrong = |error: std::io::Error| Failure::at(path, error);
-    let (bytes, path) = if path == Path::new(STDIN) {
-        let path = Path::new(STDIN_NAME);
-        (read_all(std::io::stdin().lock(), path)?, path)
+    let (bytes, path) = if path == Path::new(PIPE) {
+        (read_stdin()?, Path::new(STDIN_NAME))
     } else {
         let about = std::fs::metadata(path).map_err(wrong)?;
         if about.is_dir() {
@@ -120,6 +140,16 @@ pub(crate) fn load_file(path: &Path) -> Result<Metainfo, Failure> {
         (read_all(std::fs::File::open(path).map_err(wrong)?, path)?, path)
     };
     Metainfo::parse(&bytes).map_err(|error| Failure::at(path, error))
+}
+
+/// All of standard input, which can be had but once.
+fn read_stdin() -> Result<Vec<u8>, Failure> {
+    static IS_READ: AtomicBool = AtomicBool::new(false);
+    if IS_READ.swap(true, Ordering::Relaxed) {
+        let why = "`-` is named twice, but standard input can be read only once; a file of that name is `./-`";
+        return Err(Failure::Usage(why.to_owned()));
+    }
+    read_all(std::io::stdin().lock(), Path::new(STDIN_NAME))
 }
 
 /// All that comes: a device or a pipe has no length to go by.
@@ -237,14 +267,30 @@ pub(crate) fn state_dir(wanted: Option<PathBuf>, is_none: bool) -> Option<PathBu
 }
 
 pub(crate) const USER_AGENT: &str = concat!("Flotilla/", env!("CARGO_PKG_VERSION"));
-/// What stands for standard input, and for standard output.
-pub(crate) const STDIN: &str = "-";
+/// What stands for standard input, and for standard output. A file of that name is `./-`.
+pub(crate) const PIPE: &str = "-";
 const STDIN_NAME: &str = "standard input";
 const TORRENT_LEN_MAX: usize = 64 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_begins_a_torrent_file_begins_nothing_that_can_be_named() {
+        for (text, is_it) in [
+            ("d8:announce", true),
+            ("d4:infoi1ee", true),
+            ("d984f67af9917b214cd8b6048ab5624c7df6a07a", false),
+            ("debian.torrent", false),
+            ("d:/x.torrent", false),
+            ("d4", false),
+            ("d", false),
+            ("", false),
+        ] {
+            assert_eq!(is_dictionary(text.as_bytes()), is_it, "{text}");
+        }
+    }
 
     #[test]
     fn a_link_that_nobody_can_be_asked_about_is_refused() {

@@ -1,10 +1,11 @@
-//! Which way everything goes, as the options say it.
+//! A session as the options want it that are for all who ask the network.
 
 use std::env;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use engine::http::HttpOptions;
 use engine::{DhtConfig, ListenConfig, NatConfig, NetworkConfig, ProxyConfig, SessionConfig};
 use torrent::ip_filter::{IpFilter, IpFilterBuilder};
 use torrent::proxy::{Login, ProxyUrl};
@@ -14,15 +15,27 @@ use crate::failure::Failure;
 use crate::source::USER_AGENT;
 use crate::terminal::Terminal;
 
+/// The way to servers that have torrent files.
+pub(crate) fn http_options(ways: &Ways) -> Result<HttpOptions, Failure> {
+    Ok(unfiltered_config(ways)?.http_options())
+}
+
 /// A session that goes the way it is told to, and is as usual otherwise.
 pub(crate) fn session_config(ways: &Ways, terminal: &Terminal) -> Result<SessionConfig, Failure> {
     let ip_filter = ways.ip_filter.as_deref().map(|path| ip_filter(path, terminal)).transpose()?;
+    Ok(SessionConfig { ip_filter: ip_filter.unwrap_or_default(), ..unfiltered_config(ways)? })
+}
+
+fn unfiltered_config(ways: &Ways) -> Result<SessionConfig, Failure> {
+    if ways.proxy_loose && ways.proxy.is_none() {
+        let why = "--proxy-loose: there is no proxy to go beside; --proxy names one";
+        return Err(Failure::Usage(why.to_owned()));
+    }
     let proxy = ways.proxy.as_deref().map(proxy_url).transpose()?;
     let is_loose = ways.proxy_loose;
     let usual = SessionConfig::default();
     Ok(SessionConfig {
         listen: ListenConfig { bind: ways.bind, ..usual.listen },
-        ip_filter: ip_filter.unwrap_or_default(),
         nat: NatConfig { is_on: !ways.no_nat, ..NatConfig::default() },
         user_agent: USER_AGENT.to_owned(),
         network: NetworkConfig {

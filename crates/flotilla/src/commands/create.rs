@@ -14,7 +14,7 @@ use super::check_options;
 use crate::cli::Create;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::source::{STDIN, USER_AGENT};
+use crate::source::{PIPE, USER_AGENT};
 use crate::terminal::Terminal;
 use crate::text::{bytes, count};
 use crate::values::NameFilter;
@@ -32,7 +32,11 @@ pub(crate) fn run(options: &Create, terminal: &Terminal) -> Result<(), Failure> 
         file.push(".torrent");
         file.into()
     });
-    let is_piped = output == Path::new(STDIN);
+    let is_piped = output == Path::new(PIPE);
+    if is_piped && terminal.is_live() {
+        let why = "-o -: standard output is a terminal, and a torrent file is no text; `./-` is a file of that name";
+        return Err(Failure::Usage(why.to_owned()));
+    }
     let output = if is_piped { output } else { writable_file(output, options.force)? };
     if name.contains(&b'/') {
         return Err(Failure::Usage("--name: a name has no `/`".to_owned()));
@@ -43,7 +47,7 @@ pub(crate) fn run(options: &Create, terminal: &Terminal) -> Result<(), Failure> 
         skipped: 0,
         first_skipped: None,
         root: name.to_vec(),
-        ignored: output.canonicalize().ok(),
+        ignored: if is_piped { None } else { output.canonicalize().ok() },
     };
     if path.is_dir() {
         found.walk(&path, &mut Vec::new())?;

@@ -1,11 +1,15 @@
 //! `flotilla show`: what a torrent file or a magnet link says.
 
 use std::ops::RangeInclusive;
+use std::path::Path;
+use std::slice;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use engine::http::HttpOptions;
 use engine::{
-    AddOptions, DhtConfig, ListenConfig, NatConfig, Session, SessionConfig, TorrentState, WhenKnown,
+    AddOptions, DhtConfig, Events, ListenConfig, NatConfig, Session, SessionConfig, Torrent,
+    TorrentState, WhenKnown,
 };
 use serde_json::json;
 use torrent::InfoHashV2;
@@ -18,7 +22,7 @@ use super::all_addrs;
 use crate::cli::Show;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::source::{Source, find_source};
+use crate::source::{PIPE, Source, find_sources};
 use crate::terminal::Terminal;
 use crate::text::{broken, bytes, count};
 use crate::watch::sentence;
@@ -26,20 +30,40 @@ use crate::ways;
 
 pub(crate) fn run(options: &Show, terminal: &Terminal) -> Result<(), Failure> {
     let interrupt = Interrupt::hasty()?;
-    let config = ways::peering_config(&options.peering, &options.ways, terminal)?;
-    match find_source(&options.source, &config.http_options())? {
-        Source::Torrent(metainfo) => show_torrent(&metainfo, options, config, terminal, &interrupt),
+    if options.save.as_deref() == Some(Path::new(PIPE)) {
+        let why = "--save -: standard output has what `show` tells; `./-` is a file of that name";
+        return Err(Failure::Usage(why.to_owned()));
+    }
+    // A file is read without what only those need who ask peers or trackers.
+    let config = || ways::peering_config(&options.peering, &options.ways, terminal);
+    let (metainfo, config) = match only_source(options, &ways::http_options(&options.ways)?)? {
+        Source::Torrent(metainfo) => (*metainfo, options.scrape.then(config).transpose()?),
         Source::Link(link) if options.fetch => {
+            let config = config()?;
             let metainfo = fetch(&link, options, config.clone(), terminal, &interrupt)?;
-            show_torrent(&metainfo, options, config, terminal, &interrupt)
+            (metainfo, options.scrape.then_some(config))
         }
-        Source::Link(_) if options.scrape => Err(Failure::Usage(
-            "--scrape needs a torrent; --fetch gets that of a magnet link first".to_owned(),
-        )),
+        Source::Link(_) if options.scrape => {
+            return Err(Failure::Usage(
+                "--scrape needs a torrent; --fetch gets that of a magnet link first".to_owned(),
+            ));
+        }
         Source::Link(link) => {
             show_link(&link, options.json, terminal);
-            Ok(())
+            return Ok(());
         }
+    };
+    let counts = config.map(|config| scrape(&metainfo, config, &interrupt)).transpose()?;
+    show_torrent(&metainfo, counts.as_deref(), options.json, terminal);
+    Ok(())
+}
+
+/// What the argument names, or standard input in its place.
+fn only_source(options: &Show, http: &HttpOptions) -> Result<Source, Failure> {
+    let mut found = find_sources(slice::from_ref(&options.source), http).into_iter();
+    match (found.next(), found.next()) {
+        (Some((_, source)), None) => source,
+        _ => Err(Failure::Usage("standard input names several torrents; one is shown".to_owned())),
     }
 }
 
@@ -104,7 +128,7 @@ fn fetch(
     let peers = all_addrs(&options.peers, &options.ways)?;
     interrupt.in_order();
     let session = Session::start(SessionConfig {
-        listen: ListenConfig { ports: vec![0..=0], bind: options.ways.bind },
+        listen: ListenConfig { ports: vec![0..=0], ..config.listen },
         ..config
     })?;
     // It moves no data, and it is where nothing is: it writes nothing.
@@ -115,7 +139,24 @@ fn fetch(
         ..AddOptions::default()
     };
     let torrent = session.add_magnet(link, add)?;
-    let events = session.subscribe()?;
+    let done = until_known(&torrent, &session.subscribe()?, options, terminal, interrupt);
+    terminal.show(&[]);
+    session.shutdown(LEAVING_PATIENCE);
+    done?;
+    if let Some(path) = &options.save {
+        torrent.save_torrent(path).map_err(|error| Failure::Failed(error.to_string()))?;
+    }
+    Ok(torrent.metainfo().expect("it has just come").clone())
+}
+
+/// Waits until the metadata is here, and the rest of what is saved.
+fn until_known(
+    torrent: &Torrent,
+    events: &Events,
+    options: &Show,
+    terminal: &Terminal,
+    interrupt: &Interrupt,
+) -> Result<(), Failure> {
     let mut known_at = None;
     // The hashes of pieces of version 2 come after the metadata, and belong into the torrent file.
     let is_done = |known_at: &mut Option<Instant>| {
@@ -127,7 +168,7 @@ fn fetch(
     while !is_done(&mut known_at) {
         let status = torrent.status();
         if let TorrentState::Failed(why) = &status.state {
-            return Err(Failure::Failed(format!("{}: {why}", options.source)));
+            return Err(Failure::Failed(format!("{}: {why}", status.name)));
         }
         if interrupt.is_set() || terminal.is_gone() {
             return Err(Failure::Interrupted);
@@ -142,30 +183,22 @@ fn fetch(
             }
         }
     }
-    terminal.show(&[]);
-    if let Some(path) = &options.save {
-        torrent.save_torrent(path).map_err(|error| Failure::Failed(error.to_string()))?;
-    }
-    let metainfo = torrent.metainfo().expect("it has just come").clone();
-    session.shutdown(LEAVING_PATIENCE);
-    Ok(metainfo)
+    Ok(())
 }
 
+/// What a torrent says, and what its trackers count if they were asked.
 fn show_torrent(
     metainfo: &Metainfo,
-    options: &Show,
-    config: SessionConfig,
+    counts: Option<&[TrackerStatus]>,
+    is_json: bool,
     terminal: &Terminal,
-    interrupt: &Interrupt,
-) -> Result<(), Failure> {
-    let counts = if options.scrape { scrape(metainfo, config, interrupt)? } else { Vec::new() };
-    if options.json {
+) {
+    if is_json {
         let mut value = as_json(metainfo);
-        if options.scrape {
+        if let Some(counts) = counts {
             value["scrape"] = counts.iter().map(tracker_json).collect();
         }
-        terminal.line(&value.to_string());
-        return Ok(());
+        return terminal.line(&value.to_string());
     }
     let layout = metainfo.layout();
     let field = |name: &str, value: &str| terminal.line(&format!("{name:<12} {value}"));
@@ -209,7 +242,8 @@ fn show_torrent(
     metainfo.similar().iter().for_each(|hash| field("Similar", &hash.to_string()));
     for (number, tier) in metainfo.trackers().iter().enumerate() {
         for url in tier {
-            let counted = counts.iter().find(|tracker| tracker.url == *url).map(counted);
+            let counted =
+                counts.into_iter().flatten().find(|tracker| tracker.url == *url).map(counted);
             field(
                 &format!("Tracker {}", number + 1),
                 &format!("{url}{}", counted.unwrap_or_default()),
@@ -224,7 +258,6 @@ fn show_torrent(
     for file in files {
         terminal.line(&format!("{:>12} {}", bytes(file.len), file.path.to_path_buf().display()));
     }
-    Ok(())
 }
 
 /// Has the trackers count; waits until all have answered, or for as long as people do.
@@ -235,7 +268,7 @@ fn scrape(
 ) -> Result<Vec<TrackerStatus>, Failure> {
     interrupt.in_order();
     let session = Session::start(SessionConfig {
-        listen: ListenConfig { ports: vec![0..=0], bind: config.listen.bind },
+        listen: ListenConfig { ports: vec![0..=0], ..config.listen },
         lsd: false,
         dht: DhtConfig::off(),
         nat: NatConfig::OFF,
