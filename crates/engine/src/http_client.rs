@@ -97,7 +97,8 @@ impl Clients {
         let url = parsed(url)?;
         let found = self.look_up(&url).await?;
         let has = |is_ipv6| found.iter().any(|ip| ip.is_ipv6() == is_ipv6);
-        let is_v6_alone = self.0.options.bind.map_or(!has(false) && has(true), |ip| ip.is_ipv6());
+        let is_v6_alone =
+            self.0.options.bind.map_or_else(|| !has(false) && has(true), |ip| ip.is_ipv6());
         let has_both = self.0.options.bind.is_none() && has(false) && has(true);
         let is_ipv6 = match (has_both, family) {
             (true, Family::First) => Some(false),
@@ -118,8 +119,11 @@ impl Clients {
     ) -> Result<(Client, bool), HttpError> {
         let url = parsed(url)?;
         let found = self.look_up(&url).await?;
-        let is_over_v6 =
-            self.0.options.bind.map_or(found.iter().any(IpAddr::is_ipv6), |ip| ip.is_ipv6());
+        let is_over_v6 = self
+            .0
+            .options
+            .bind
+            .map_or_else(|| found.iter().any(IpAddr::is_ipv6), |ip| ip.is_ipv6());
         let realm = realm(&url, bounds, &found)?;
         Ok((self.client(Kind { realm, is_in_parts: false, is_ipv6: None })?, is_over_v6))
     }
